@@ -1,0 +1,7 @@
+"""The build side: environment, models and image from locked recipes."""
+
+from pathlib import Path
+
+from entrypoint import language
+
+language.CATALOGUES.append(Path(__file__).with_name("zh.toml"))

@@ -1,0 +1,90 @@
+"""The seam between the modes of the program and what computes the answers.
+
+An engine opens one model of the catalogue and turns conversations into text. Heavy imports and
+processes belong into its constructor, so that `--help` stays instant. Every engine passes
+tests/engines/test_conformance.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypedDict
+
+from entrypoint.catalog import Model
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as the OpenAI API writes it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sample one answer; `max_tokens` None means up to the end of the context."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one answer cost.
+
+    `prompt_tokens` is the whole prompt, of which `cached_tokens` were in the engine's cache and
+    not computed again. `first_token` is in seconds from the request, `rate` in tokens per second
+    after the first token.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    first_token: float
+    rate: float
+    finish_reason: Literal["stop", "length"]
+
+
+class Engine(Protocol):
+    """A loaded model. `context` is the number of tokens that a conversation may have."""
+
+    context: int
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
+        """Yield the pieces of one answer, then its Usage.
+
+        Closing the iterator stops the computation. Raises EngineCrashed if the engine dies.
+        """
+        ...
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Iterator[tuple[int, str | Usage]]:
+        """Answer several conversations at once; yield (index, piece) as pieces come."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length in tokens of the prompt that these messages make."""
+        ...
+
+    def close(self) -> None:
+        """Free the model; safe to call twice."""
+        ...
+
+
+ENGINES = ("llamacpp",)
+
+
+def open_engine(model: Model, folder: Path, *, context: int | None = None, parallel: int = 1) -> Engine:
+    """Load `model` from the models `folder` with the engine it was made for.
+
+    `parallel` is how many conversations `stream_many` may compute at once. Raises DamagedModel,
+    NotEnoughMemory, UnsupportedCpu or EngineCrashed.
+    """
+    from entrypoint.engines.llamacpp import LlamaCpp
+
+    return LlamaCpp(model, folder / model.name, context=context, parallel=parallel)

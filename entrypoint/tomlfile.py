@@ -1,0 +1,79 @@
+"""TOML files that people write, read strictly: an unknown key is an error with a suggestion."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from entrypoint.errors import ConfigFailure, NotUtf8
+from entrypoint.language import _
+
+Record = TypeVar("Record")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Parse `path`; raise ConfigFailure if absent or malformed, NotUtf8 if it is not UTF-8."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigFailure(_("{path} does not exist.").format(path=path)) from None
+    except UnicodeDecodeError as error:
+        raise NotUtf8(
+            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
+            next=_("Save it as UTF-8 and try again."),
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigFailure(
+            _("{path} is not valid TOML: {error}").format(path=path, error=error)
+        ) from None
+
+
+def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
+    """Make a dataclass of `table`; raise ConfigFailure on unknown, missing or mistyped keys.
+
+    `where` names the table in messages, for example "models.toml, [models.smollm2-135m]".
+    Values are checked against plain annotations: str, int, float, bool and tuples of them.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            raise ConfigFailure(
+                _("Unknown key {key} in {where}.").format(key=repr(key), where=where),
+                _("Known keys: {keys}.").format(keys=", ".join(fields)),
+                _("Did you mean {name}?").format(name=near[0]) if near else "",
+            )
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in table:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise ConfigFailure(
+                    _("The key {key} is missing in {where}.").format(key=repr(name), where=where)
+                )
+            continue
+        value = table[name]
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, str(field.type)):
+            raise ConfigFailure(
+                _("{key} in {where} must be {type}, not {value}.").format(
+                    key=repr(name), where=where, type=field.type, value=repr(table[name])
+                )
+            )
+        values[name] = value
+    return kind(**values)
+
+
+_PLAIN = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
+def _fits(value: object, annotation: str) -> bool:
+    if annotation.startswith("tuple[") and isinstance(value, tuple):
+        inner = annotation.removeprefix("tuple[").removesuffix("]").removesuffix(", ...")
+        return all(_fits(item, inner) for item in value)
+    wanted = _PLAIN.get(annotation)
+    if wanted is None:
+        return not annotation.startswith("tuple[")
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
