@@ -1,40 +1,47 @@
-"""`python -m builder TASK`: Invoke with our exit codes and "did you mean"."""
+"""`python -m builder TASK`, which ./llmdeploy calls: Invoke with our exit codes and suggestions."""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from importlib.metadata import version
 
-from entrypoint.errors import Failure, UsageFailure
-from entrypoint.language import _
-from invoke import Collection, Program
+from invoke import Program
 from invoke.exceptions import ParseError
-from invoke.parser import ParserContext
+
+from builder.settings import ROOT
+from entrypoint.errors import UsageFailure
+from entrypoint.language import _
 
 
-class Builder(Program):  # type: ignore[misc]  # invoke ships no complete types
-    """Invoke's program; a mistyped task or option gets a suggestion."""
+class Builder(Program):
+    """Invoke's own program; only a mistyped task or option is answered differently."""
 
     def parse_tasks(self) -> None:
+        """Parse the words after the core options; exit 2 with a suggestion if one is unknown."""
         try:
             super().parse_tasks()
         except ParseError as error:
-            raise unknown_word(error, self.collection, self.core.unparsed) from None
+            print(f"llmdeploy: {self._unknown(error)}", file=sys.stderr)
+            sys.exit(UsageFailure.code)
+
+    def _unknown(self, error: ParseError) -> UsageFailure:
+        known = list(self.collection.task_names)
+        for context in self.collection.to_contexts():
+            known += [flag for flag in context.flags if len(flag) > len("-x")]
+        near = [
+            match
+            for word in self.core.unparsed
+            if word not in known
+            for match in difflib.get_close_matches(word, known, n=1)
+        ]
+        return UsageFailure(
+            str(error),
+            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            _("List all tasks with: ./llmdeploy --list"),
+        )
 
 
-def unknown_word(error: ParseError, tasks: Collection, words: list[str]) -> UsageFailure:
-    """Turn invoke's parse error into ours, with the nearest task or option."""
-    known: list[str] = list(tasks.task_names)
-    context: ParserContext | None = error.context
-    if context is not None:
-        known += [f"--{name}" for name in context.flag_names() if len(name) > 2]
-    near = [
-        match for word in words for match in difflib.get_close_matches(word, known, n=1)
-        if word not in known
-    ]
-    return UsageFailure(
-        str(error),
-        _("Did you mean {name}?").format(name=near[0]) if near else "",
-        _("List all tasks with: ./llmdeploy --list"),
+if __name__ == "__main__":
+    Builder(name="llmdeploy", binary="llmdeploy").run(
+        ["llmdeploy", "--search-root", str(ROOT), *sys.argv[1:]]
     )

@@ -29,13 +29,20 @@ def run(
     environment = {**os.environ, **(env or {})}
     try:
         if log is None:
-            done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True)
+            done = subprocess.run(
+                command, env=environment, cwd=cwd, capture_output=True, check=False
+            )
             output, errors = _text(done.stdout), _text(done.stdout) + _text(done.stderr)
         else:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as sink:
                 done = subprocess.run(
-                    command, env=environment, cwd=cwd, stdout=sink, stderr=subprocess.STDOUT
+                    command,
+                    env=environment,
+                    cwd=cwd,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    check=False,
                 )
             output, errors = "", _text(log.read_bytes())
     except FileNotFoundError:
@@ -58,7 +65,7 @@ def run(
 def attach(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program on this terminal, or on our own standard streams; return its exit code."""
     return subprocess.run(
-        [str(part) for part in argv], env={**os.environ, **(env or {})}
+        [str(part) for part in argv], env={**os.environ, **(env or {})}, check=False
     ).returncode
 
 

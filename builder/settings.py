@@ -27,6 +27,7 @@ class Settings:
 
     @property
     def dist_dir(self) -> Path:
+        """Everything that the stages generate."""
         return ROOT / self.dist
 
     @property

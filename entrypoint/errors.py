@@ -27,78 +27,116 @@ class Failure(Exception):
 
 
 class UsageFailure(Failure):
+    """What was typed cannot be understood."""
+
     code, meaning = 2, "unknown task, command or option, or a wrong value for one"
 
 
 class UnknownModel(Failure):
+    """A model was named that is not there."""
+
     code, meaning = 3, "the model is not in the catalogue"
 
 
 class ConfigFailure(Failure):
+    """A file that a person writes has a mistake."""
+
     code, meaning = 4, "a settings, models or questions file is malformed"
 
 
 class HashMismatch(Failure):
+    """Bytes came that are not the locked ones."""
+
     code, meaning = 5, "content does not match its locked hash"
 
 
 class DownloadFailure(Failure):
+    """Bytes did not come, or not all."""
+
     code, meaning = 6, "no source delivered the whole file"
 
 
 class UnsafeArchive(Failure):
+    """An archive was refused before anything was written."""
+
     code, meaning = 7, "an archive has members that would escape its folder"
 
 
 class DiskFull(Failure):
+    """A stage needs more space than there is."""
+
     code, meaning = 8, "not enough disk space"
 
 
 class NoContainerEngine(Failure):
+    """Docker is not there or does not run."""
+
     code, meaning = 9, "no container engine answers"
 
 
 class EnginePermission(Failure):
+    """Docker runs, but not for this user."""
+
     code, meaning = 10, "the container engine refuses this user"
 
 
 class ImageMissing(Failure):
+    """A container was asked for before its image was built."""
+
     code, meaning = 11, "the image does not exist"
 
 
 class NotEnoughMemory(Failure):
+    """A model would be killed by the kernel, so it is not loaded."""
+
     code, meaning = 12, "not enough memory for the model"
 
 
 class DamagedModel(Failure):
+    """A model file is not what the catalogue says."""
+
     code, meaning = 13, "a model file is missing, truncated or damaged"
 
 
 class NotWritable(Failure):
+    """The operating system refuses a write."""
+
     code, meaning = 14, "a file or folder cannot be written"
 
 
 class NotUtf8(Failure):
+    """Text has bytes that are not text."""
+
     code, meaning = 15, "standard input or a text file is not UTF-8"
 
 
 class StageMissing(Failure):
+    """The files that a stage reads are not there yet."""
+
     code, meaning = 16, "an earlier stage has not run"
 
 
 class UnsupportedCpu(Failure):
+    """Not even the least of the kernels runs on this CPU."""
+
     code, meaning = 17, "the CPU lacks the needed instructions"
 
 
 class EngineCrashed(Failure):
+    """The inference engine ended while it was needed."""
+
     code, meaning = 18, "the inference engine stopped unexpectedly"
 
 
 class CommandFailed(Failure):
+    """A program that we call ended with an error."""
+
     code, meaning = 19, "a program that a stage runs has failed"
 
 
 class LockDrift(Failure):
+    """An intent file was edited and its lock was not regenerated."""
+
     code, meaning = 20, "a lock does not match its intent file"
 
 

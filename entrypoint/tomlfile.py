@@ -49,7 +49,7 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name not in table:
-            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            if field.default is dataclasses.MISSING:
                 raise ConfigFailure(
                     _("The key {key} is missing in {where}.").format(key=repr(name), where=where)
                 )
@@ -66,7 +66,12 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     return kind(**values)
 
 
-_PLAIN = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
 
 
 def _fits(value: object, annotation: str) -> bool:

@@ -1,0 +1,44 @@
+"""`./llmdeploy test`: every linter and every test, in one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from builder import engine, lock, report
+from builder.run import attach
+from builder.settings import ROOT, Settings
+from entrypoint.errors import CommandFailed
+from entrypoint.language import _
+
+BIN = Path(sys.executable).parent
+
+LINTERS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("lint-imports", "--no-cache"),
+    ("hadolint", "docker/Dockerfile"),
+    ("shellcheck", "llmdeploy", ".ci/run"),
+)
+
+
+def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
+    """Run linters, lock check and tests; raise CommandFailed naming all that failed."""
+    os.chdir(ROOT)
+    lock.check(settings)
+    failed = [argv[0] for argv in LINTERS if attach([BIN / argv[0], *argv[1:]]) != 0]
+    if docker and not fast:
+        with report.step(_("Container engine")):
+            engine.ensure(settings)
+    if attach([sys.executable, "-m", "pytest", *_selection(fast=fast, docker=docker)]) != 0:
+        failed.append("pytest")
+    if failed:
+        raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failed)))
+
+
+def _selection(*, fast: bool, docker: bool) -> list[str]:
+    if fast:
+        return ["tests/unit"]
+    return [] if docker else ["--no-docker"]

@@ -1,0 +1,68 @@
+"""The edge of the build program: the one place where failures become messages and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from invoke import Context, Exit, task
+
+from entrypoint.errors import DiskFull, Failure, NotWritable
+from entrypoint.language import _
+
+
+def stage(
+    *,
+    positional: tuple[str, ...] = (),
+    iterable: tuple[str, ...] = (),
+    help: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., None]], Any]:
+    """Make an Invoke task of a function; its Failure ends the program with the Failure's code."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def guarded(context: Context, *args: Any, **options: Any) -> None:
+            try:
+                body(context, *args, **options)
+            except Failure as failure:
+                _leave(failure)
+            except OSError as error:
+                _leave(_of_the_disk(error))
+            except KeyboardInterrupt:
+                raise Exit(_("Interrupted. Run the same task again to go on."), 130) from None
+
+        return task(
+            guarded,
+            positional=positional,
+            iterable=iterable,
+            help=dict(help or {}),
+            auto_shortflags=False,
+        )
+
+    return decorate
+
+
+def _leave(failure: Failure) -> None:
+    if os.environ.get("LLMDEPLOY_DEBUG"):
+        raise failure
+    raise Exit(f"llmdeploy: {failure}", failure.code) from None
+
+
+def _of_the_disk(error: OSError) -> Failure:
+    """Name what the operating system refused; anything else is a bug and stays an OSError."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            _("The disk is full: {path}.").format(path=error.filename),
+            next=_("Free some space and run the same task again; it goes on where it was."),
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotWritable(
+            _("{path} cannot be written: {reason}.").format(
+                path=error.filename, reason=error.strerror
+            ),
+            next=_("Check who owns it, or choose another place in llmdeploy.toml."),
+        )
+    raise error

