@@ -76,10 +76,9 @@ class Engine(Protocol):
         ...
 
 
-ENGINES = ("llamacpp",)
-
-
-def open_engine(model: Model, folder: Path, *, context: int | None = None, parallel: int = 1) -> Engine:
+def open_engine(
+    model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
+) -> Engine:
     """Load `model` from the models `folder` with the engine it was made for.
 
     `parallel` is how many conversations `stream_many` may compute at once. Raises DamagedModel,
