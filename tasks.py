@@ -10,7 +10,7 @@ from pathlib import Path
 from invoke import Context
 
 from builder import settings
-from builder.edge import stage
+from builder.edge import one_of, stage
 
 
 @stage()
@@ -42,6 +42,7 @@ def build_env(
     """
     from builder import condaenv, tarball
 
+    one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
         tarball.restore(
             settings.load(), urls=url, file=Path(file) if file else None, sha256=sha256 or None

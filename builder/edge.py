@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from invoke import Context, Exit, task
 
-from entrypoint.errors import DiskFull, Failure, NotWritable
+from entrypoint.errors import DiskFull, Failure, NotWritable, UsageFailure
 from entrypoint.language import _
 
 
@@ -43,6 +44,18 @@ def stage(
         )
 
     return decorate
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    """Return `value` if it is allowed for `option`; raise UsageFailure with a suggestion if not."""
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(value, allowed, n=1)
+    raise UsageFailure(
+        _("{option} cannot be {value}.").format(option=option, value=repr(value)),
+        _("It is one of: {names}.").format(names=", ".join(allowed)),
+        _("Did you mean {name}?").format(name=near[0]) if near else "",
+    )
 
 
 def _leave(failure: Failure) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
                 _("Known keys: {keys}.").format(keys=", ".join(fields)),
                 _("Did you mean {name}?").format(name=near[0]) if near else "",
             )
+    kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name not in table:
@@ -56,29 +58,28 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
             continue
         value = table[name]
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, str(field.type)):
+        if not _fits(value, kinds[name]):
             raise ConfigFailure(
                 _("{key} in {where} must be {type}, not {value}.").format(
-                    key=repr(name), where=where, type=field.type, value=repr(table[name])
+                    key=repr(name), where=where, type=_name(kinds[name]), value=repr(table[name])
                 )
             )
         values[name] = value
     return kind(**values)
 
 
-_PLAIN: dict[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-}
+def _name(kind: Any) -> str:
+    """Name a type as a person who writes TOML would."""
+    if typing.get_origin(kind) is tuple:
+        return _("a list of {kind}").format(kind=_name(typing.get_args(kind)[0]))
+    plain = {str: _("text"), bool: _("true or false"), int: _("a whole number")}
+    return plain.get(kind, _("a number"))
 
 
-def _fits(value: object, annotation: str) -> bool:
-    if annotation.startswith("tuple[") and isinstance(value, tuple):
-        inner = annotation.removeprefix("tuple[").removesuffix("]").removesuffix(", ...")
-        return all(_fits(item, inner) for item in value)
-    wanted = _PLAIN.get(annotation)
-    if wanted is None:
-        return not annotation.startswith("tuple[")
-    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+def _fits(value: object, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and all(_fits(each, item) for each in value)
+    if isinstance(value, bool):  # Python counts it as an int, people do not
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

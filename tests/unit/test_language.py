@@ -1,0 +1,90 @@
+"""Everything that a user reads exists in English and in Chinese."""
+
+import ast
+import string
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.settings import ROOT
+from entrypoint import language
+from entrypoint.errors import EXIT_CODES
+from entrypoint.language import _
+
+SIDES = ("entrypoint", "builder")
+
+
+def texts(side: str) -> Iterator[str]:
+    """Yield every literal that the code of one side passes to `_`."""
+    for path in sorted((ROOT / side).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_":
+                argument = node.args[0]
+                if isinstance(argument, ast.Constant):
+                    yield argument.value
+
+
+def catalogue(side: str) -> dict[str, str]:
+    return tomllib.loads((ROOT / side / "zh.toml").read_text(encoding="utf-8"))
+
+
+def fields(text: str) -> list[str]:
+    return sorted(name for _literal, name, _spec, _conv in string.Formatter().parse(text) if name)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_every_text_has_a_chinese_one(side: str) -> None:
+    known = {text for each in SIDES for text in catalogue(each)}
+    missing = sorted(set(texts(side)) - known)
+    assert not missing, f"add these to {side}/zh.toml: {missing}"
+
+
+def test_every_exit_code_has_a_chinese_meaning() -> None:
+    assert set(EXIT_CODES.values()) <= set(catalogue("entrypoint"))
+
+
+def test_no_chinese_text_is_left_over() -> None:
+    used = {text for side in SIDES for text in texts(side)} | set(EXIT_CODES.values())
+    known = [text for side in SIDES for text in catalogue(side)]
+    assert sorted(set(known) - used) == []
+    assert len(known) == len(set(known)), "a text stands in both catalogues"
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_translations_keep_the_placeholders(side: str) -> None:
+    for english, chinese in catalogue(side).items():
+        assert fields(english) == fields(chinese), english
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "en"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "C.UTF-8"}, "en"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LLMDEPLOY_LANG": "zh"}, "zh"),
+    ],
+)
+def test_the_language_follows_the_usual_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("LLMDEPLOY_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language.language() == expected
+
+
+def test_chinese_users_read_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMDEPLOY_LANG", "zh")
+    text = _("There is no model called {name}.").format(name="x")
+    assert "x" in text
+    assert not text.isascii()
+
+
+def test_the_catalogues_are_text_files_that_git_can_diff() -> None:
+    for side in SIDES:
+        assert b"\r" not in Path(ROOT / side / "zh.toml").read_bytes()
