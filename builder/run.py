@@ -51,7 +51,7 @@ def run(
         ) from None
     if done.returncode != 0:
         tail = "\n".join(errors.strip().splitlines()[-TAIL:])
-        kind = DiskFull if "No space left on device" in errors else CommandFailed
+        kind = DiskFull if "no space left on device" in errors.lower() else CommandFailed
         raise kind(
             _("{name} failed with exit code {code}.").format(
                 name=Path(command[0]).name, code=done.returncode
