@@ -1,0 +1,109 @@
+"""What is typed after `llmdeploy`: a parser that fails as everything here does, shared options."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn, TypeAlias, TypeVar
+
+from entrypoint.engines import Options
+from entrypoint.errors import UsageFailure
+from entrypoint.language import _
+
+Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is a UsageFailure and options are never abbreviated."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageFailure, with a suggestion if a typed word is nearly a known one."""
+        known = list(_words(self))
+        near = [
+            match
+            for word in (typed.partition("=")[0] for typed in sys.argv[1:])
+            if word not in known
+            for match in difflib.get_close_matches(word, known, n=1)
+        ]
+        raise UsageFailure(
+            message,
+            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            _("See what there is with: {program} --help").format(program=self.prog),
+        )
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 (it has no public name)
+
+
+def _words(parser: argparse.ArgumentParser) -> Iterable[str]:
+    """Yield all options and commands that `parser` knows, those of its commands included."""
+    for action in parser._actions:  # noqa: SLF001
+        yield from (option for option in action.option_strings if len(option) > len("-x"))
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for name, command in action.choices.items():
+                yield name
+                yield from _words(command)
+
+
+def between(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
+    """Return an argparse type that reads a number from `low` to `high`, both included."""
+
+    def read(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                _("{text} is not a number from {low} to {high}.").format(
+                    text=repr(text), low=low, high=high
+                )
+            )
+        return value
+
+    return read
+
+
+# How each setting is read, on the command line and by /set.
+SAMPLING: dict[str, Callable[[str], float | int]] = {
+    "temperature": between(float, 0, 2),
+    "top_p": between(float, 0.001, 1),
+    "max_tokens": between(int, 1, 1_000_000),
+    "seed": between(int, 0, 2**32 - 2),  # one more is llama.cpp's "choose one"
+}
+
+
+def add_sampling(parser: Parser, defaults: Options) -> None:
+    """Add the options that say how an answer is sampled."""
+    told = {
+        "temperature": _("0 always takes the likeliest token; 2 is wild (default {default})"),
+        "top_p": _("sample among the likeliest tokens of this total chance (default {default})"),
+        "max_tokens": _("end each answer after so many tokens"),
+        "seed": _("same seed, same model, same questions: same answers"),
+    }
+    for name, read in SAMPLING.items():
+        default = getattr(defaults, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=read,
+            default=default,
+            metavar="N",
+            help=told[name].format(default=default),
+        )
+
+
+def sampling(arguments: argparse.Namespace) -> Options:
+    """Return what `add_sampling`'s options were set to."""
+    return Options(**{name: getattr(arguments, name) for name in SAMPLING})
+
+
+def models_folder() -> Path:
+    """Return the folder of catalog.json: LLMDEPLOY_MODELS, or /models as in the image."""
+    return Path(os.environ.get("LLMDEPLOY_MODELS") or "/models")
