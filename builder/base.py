@@ -1,0 +1,109 @@
+"""The image's bottom layer: the C and C++ libraries of this machine's own Debian or Ubuntu.
+
+The release must be this machine's, because the engine was compiled against its C library. apt
+fetches the packages from wherever this machine is set up to find them and checks the signatures;
+they are kept, so a base changes only when the kept packages are deleted.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.run import run
+from builder.settings import Settings
+from entrypoint.errors import CommandFailed
+from entrypoint.language import _
+
+# What a self-contained Python and engine lean on, and the licence texts of gcc's libraries.
+PACKAGES = (
+    "base-files",
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "?reverse-depends(?exact-name(libgcc-s1))",
+)
+
+# Converters between old character sets, files for debuggers and package tools, folders for people.
+UNNEEDED = (
+    "usr/lib/*/gconv",
+    "usr/share/doc/*/[!c]*",
+    "usr/share/doc/*/changelog*",
+    "usr/share/base-files",
+    "usr/share/dict",
+    "usr/share/gcc",
+    "usr/share/gdb",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/man",
+    "usr/share/misc",
+    "usr/games",
+    "usr/include",
+    "usr/src",
+    "etc/update-motd.d",
+    "var/backups",
+)
+
+USER = 10001
+ACCOUNTS = {
+    "etc/passwd": "root:x:0:0::/root:/nonexistent\nllmdeploy:x:{id}:{id}::/tmp:/nonexistent\n",
+    "etc/group": "root:x:0:\nllmdeploy:x:{id}:\n",
+}
+
+
+def packages(settings: Settings) -> list[Path]:
+    """Return the base's .deb files, downloaded once; raise CommandFailed where apt cannot."""
+    release = platform.freedesktop_os_release()
+    name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
+    target = settings.cache_dir / "base" / name
+    if not target.is_dir():
+        if not shutil.which("apt-get"):
+            raise CommandFailed(
+                _("The base of the image is made of Debian packages, and there is no apt here."),
+                next=_('Name a base image in llmdeploy.toml: base = "debian@sha256:..."'),
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            _download(Path(scratch))
+            (Path(scratch) / "debs").rename(target)
+    return sorted(target.glob("*.deb"))
+
+
+def describe(package: Path) -> dict[str, str]:
+    """Return a package's name and version."""
+    name, version = run(
+        ["dpkg-deb", "--show", "--showformat=${Package}\n${Version}", package]
+    ).splitlines()
+    return {"name": name, "version": version}
+
+
+def unpack(debs: Sequence[Path], root: Path) -> None:
+    """Fill the folder `root` with what the image needs of the packages."""
+    status = root / "var/lib/dpkg/status.d"
+    for deb in debs:
+        run(["dpkg-deb", "--extract", deb, root])
+        # Where vulnerability scanners look for packages in images without a package manager.
+        status.mkdir(parents=True, exist_ok=True)
+        (status / deb.name.split("_")[0]).write_text(run(["dpkg-deb", "--field", deb]))
+    for pattern in UNNEEDED:
+        for path in root.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name, text in ACCOUNTS.items():
+        (root / name).write_text(text.format(id=USER))
+
+
+def _download(folder: Path) -> None:
+    """Download into `folder`/debs, if need be with package lists of our own beside it."""
+    debs = folder / "debs"
+    debs.mkdir()
+    try:
+        run(["apt-get", "download", "-qq", *PACKAGES], cwd=debs)
+    except CommandFailed:  # no lists, or lists so old that the mirror has moved on
+        lists = folder / "lists"
+        (lists / "partial").mkdir(parents=True)
+        fresh = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={folder}"]
+        run(["apt-get", "update", "-qq", *fresh])
+        run(["apt-get", "download", "-qq", *fresh, *PACKAGES], cwd=debs)
