@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import platform
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from builder import scratch
 from builder.run import run
 from builder.settings import Settings
 from entrypoint.errors import CommandFailed
@@ -65,10 +65,9 @@ def packages(settings: Settings) -> list[Path]:
                 _("The base of the image is made of Debian packages, and there is no apt here."),
                 next=_('Name a base image in llmdeploy.toml: base = "debian@sha256:..."'),
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            _download(Path(scratch))
-            (Path(scratch) / "debs").rename(target)
+        with scratch.folder(target.with_name(f"{name}.tmp")) as work:
+            _download(work)
+            (work / "debs").rename(target)
     return sorted(target.glob("*.deb"))
 
 

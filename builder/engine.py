@@ -78,8 +78,13 @@ def ensure(settings: Settings) -> DockerClient:
         try:
             return connect()
         except NoContainerEngine:
-            _install()
-            return _start(settings.cache_dir / "dockerd.log")
+            try:
+                _install()
+                return _start(settings.cache_dir / "dockerd.log")
+            except CommandFailed as error:
+                raise NoContainerEngine(
+                    _("Docker could not be installed or started."), str(error)
+                ) from None
 
 
 def building_client() -> Client:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from entrypoint.errors import CommandFailed, DiskFull
 from entrypoint.language import _
@@ -67,6 +69,14 @@ def attach(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) 
     return subprocess.run(
         [str(part) for part in argv], env={**os.environ, **(env or {})}, check=False
     ).returncode
+
+
+def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> NoReturn:
+    """Let a program take this process's place: terminal, signals and exit code are then its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [str(part) for part in argv]
+    os.execvpe(command[0], command, {**os.environ, **(env or {})})  # noqa: S606 - that is the point
 
 
 def _text(output: bytes) -> str:

@@ -1,0 +1,148 @@
+"""The layers of the image: what goes into each, written as a tar whose bytes repeat.
+
+A layer is first laid out in dist/image/roots/NAME as it will lie in the image, then written to
+dist/image/layers/NAME.tar. One whose inputs did not change is left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import archive, base, receipt, report, scratch
+from builder.run import run
+from builder.settings import ROOT, Settings
+from entrypoint import catalog
+from entrypoint.catalog import Catalog, Model
+from entrypoint.language import _
+
+PREFIX = "opt/llmdeploy"
+
+# Of the packed environment, what only serves a person at a shell.
+UNNEEDED = ("bin/activate", "bin/deactivate", "bin/conda-unpack", "bin/conda_unpack_progress.py")
+
+# conda-unpack would write the folder that it lies in. The image's is meant, so its list of files
+# is taken and its function called with that.
+RELOCATE = """
+import runpy, sys
+here, there = sys.argv[1:]
+sys.path.insert(0, here + "/bin")
+script = runpy.run_path(here + "/bin/conda-unpack")
+for path, placeholder, mode in script["_prefix_records"]:
+    script["update_prefix"](here + "/" + path, there, placeholder, mode=mode)
+"""
+
+# Files of the program's wheel. A change in them changes the code layer and no other.
+PROGRAM = ("entrypoint/**/*.py", "entrypoint/**/*.toml", "entrypoint/**/*.json", "pyproject.toml")
+
+SCRIPT = f"""#!/{PREFIX}/bin/python3
+import sys
+
+from entrypoint.__main__ import main
+
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: `inputs` decide its content, `fill` writes that below a folder, as from /."""
+
+    name: str
+    inputs: Mapping[str, str]
+    fill: Callable[[Path], None]
+
+
+def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Layer]:
+    """Yield the layers from bottom to top; `environment` is the packed environment's SHA-256."""
+    recipe = {"recipe": _digest(ROOT / "builder" / name for name in ("archive.py", "layers.py"))}
+    if not settings.base:
+        debs = base.packages(settings)
+        inputs = {deb.name: receipt.sha256(deb) for deb in debs}
+        recipe_of_base = {"base": receipt.sha256(Path(base.__file__))}
+        yield Layer("base", recipe | recipe_of_base | inputs, lambda root: base.unpack(debs, root))
+    tarball = settings.dist_dir / "env/runtime.tar.zst"
+    yield Layer("env", recipe | {"env": environment}, lambda root: _environment(tarball, root))
+    for model in chosen.models:
+        yield _model(settings, model, recipe)
+    program = {
+        "program": _digest(path for pattern in PROGRAM for path in ROOT.glob(pattern)),
+        "catalog": receipt.digest(dataclasses.asdict(chosen)),
+        "env": environment,
+    }
+    python = settings.dist_dir / "image/roots/env" / PREFIX / "bin/python3"
+    yield Layer("code", recipe | program, lambda root: _program(root, python, chosen))
+
+
+def write(folder: Path, layer: Layer) -> None:
+    """Lay out a layer and write its tar below `folder`, unless both are there and current."""
+    root, tar = folder / "roots" / layer.name, folder / "layers" / f"{layer.name}.tar"
+    record = folder / "layers" / f"{layer.name}.json"
+    if root.is_dir() and receipt.current(record, layer.inputs):
+        return
+    report.say(_("writing the layer {name}").format(name=layer.name))
+    shutil.rmtree(root, ignore_errors=True)
+    record.unlink(missing_ok=True)
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with scratch.folder(folder / "scratch") as work:
+        filled = work / layer.name
+        filled.mkdir()
+        layer.fill(filled)
+        archive.write_tar(filled, tar)
+        filled.rename(root)
+    receipt.write(record, layer.inputs, [tar])
+
+
+def _environment(tarball: Path, root: Path) -> None:
+    prefix = root / PREFIX
+    archive.extract(tarball, prefix)
+    run([prefix / "bin/python3", "-B", "-c", RELOCATE, prefix, f"/{PREFIX}"])
+    for name in UNNEEDED:
+        (prefix / name).unlink(missing_ok=True)
+
+
+def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer:
+    def fill(root: Path) -> None:
+        for file in model.files:
+            target = root / "models" / model.name / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(settings.ready_dir / model.name / file.path, target)
+
+    hashes = {file.path: file.sha256 for file in model.files}
+    return Layer(f"model-{model.name}", {**recipe, **hashes}, fill)
+
+
+def _program(root: Path, python: Path, chosen: Catalog) -> None:
+    """Install the wheel, its command, and the list of the models that this image has."""
+    with tempfile.TemporaryDirectory() as work:
+        run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", work],
+            cwd=ROOT,
+            env={"SOURCE_DATE_EPOCH": str(archive.EPOCH)},
+        )
+        [wheel] = Path(work).glob("*.whl")
+        version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+        packages = root / PREFIX / f"lib/python{version}/site-packages"
+        with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
+            content.extractall(packages)
+    # The image is read-only, so bytecode is made here, valid whatever the time of the source.
+    compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    run([python, "-m", "compileall", "-q", *compiled, packages])
+    command = root / PREFIX / "bin/llmdeploy"
+    command.parent.mkdir()
+    command.write_text(SCRIPT)
+    command.chmod(0o755)
+    (root / "models").mkdir()
+    catalog.dump(chosen, root / "models")
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return receipt.digest({str(path.relative_to(ROOT)): receipt.sha256(path) for path in paths})

@@ -1,0 +1,72 @@
+"""`up`: from nothing to the chat prompt. The one flow that calls the stages in turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from builder import engine, image, receipt, report
+from builder.run import become
+from builder.settings import ROOT, Settings
+from entrypoint.errors import NoContainerEngine
+from entrypoint.language import _, language
+
+
+def up(settings: Settings) -> NoReturn:
+    """Make whatever is missing or out of date, then become the chat.
+
+    Raises what the stages raise. Without a container engine the chat runs on the host.
+    """
+    from builder import condaenv, fetch, quantize
+
+    with report.step(_("Container engine")):
+        try:
+            client = engine.ensure(settings)
+            report.say(_("version {version} answers").format(version=client.version()["Version"]))
+            contained = True
+        except NoContainerEngine as missing:
+            report.say(str(missing))
+            report.say(_("so the same chat will run on this machine without a container"))
+            contained = False
+    condaenv.build(settings, "auto")
+    fetch.fetch(settings)
+    quantize.quantize(settings)
+    if not contained:
+        _chat_on_host(settings)
+    image.build(settings)
+    chat(settings)
+
+
+def chat(settings: Settings) -> NoReturn:
+    """Become a chat in a container of the image; raise ImageMissing if there is none."""
+    image.require(settings)
+    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    become(command(settings.image, language(), terminal=terminal))
+
+
+def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
+    """Return the command line of a hardened container that chats in the language `spoken`.
+
+    Without a terminal its three standard streams stay apart, and each line read is a turn.
+    """
+    streams = ["--interactive", "--tty"] if terminal else ["--interactive"]
+    return [
+        "docker", "run", "--rm", *streams, *image.HARDENED,
+        f"--env=LLMDEPLOY_LANG={spoken}", name, "chat",
+    ]  # fmt: skip
+
+
+def _chat_on_host(settings: Settings) -> NoReturn:
+    from builder import tarball
+
+    packed = settings.dist_dir / "env/runtime.tar.zst"
+    # One folder per environment, so that a changed one is never mixed with what it replaces.
+    unpacked = settings.dist_dir / "env" / f"run-{receipt.sha256(packed)[:12]}"
+    if not unpacked.is_dir():
+        with report.step(_("Unpacking the environment")):
+            tarball.unpack(packed, unpacked)
+    become(
+        [unpacked / "bin/python3", "-m", "entrypoint", "chat"],
+        env={"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},
+    )
