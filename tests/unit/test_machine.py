@@ -1,0 +1,198 @@
+"""The trees in machines/ were captured: version-1 inside `docker run -m 256m --cpus 1.5` on a host
+with cgroup version 1, version-2 on a host with two hyperthreaded cores, in a cgroup with the same
+limits."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from entrypoint import machine
+from entrypoint.catalog import Catalog, Model
+from entrypoint.errors import NotEnoughMemory, NotWritable
+from entrypoint.machine import Memory
+
+MACHINES = Path(__file__).with_name("machines")
+LIMIT = 256 * 2**20
+
+
+@pytest.fixture(params=["version-1", "version-2"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return shutil.copytree(MACHINES / request.param, tmp_path / "root")
+
+
+def container_folder(root: Path) -> Path:
+    known = ("sys/fs/cgroup/memory", "sys/fs/cgroup/docker/abc")
+    return next(root / name for name in known if (root / name).exists())
+
+
+def namespaced(root: Path) -> Path:
+    """Return the tree of version 2 as a container with its own cgroup namespace sees it."""
+    shutil.copytree(MACHINES / "version-2", root)
+    (root / "proc/self/cgroup").write_text("0::/\n")
+    shutil.copytree(root / "sys/fs/cgroup/docker/abc", root / "sys/fs/cgroup", dirs_exist_ok=True)
+    shutil.rmtree(root / "sys/fs/cgroup/docker")
+    return root
+
+
+def without_cgroups(root: Path) -> Path:
+    shutil.copytree(MACHINES / "version-2", root)
+    shutil.rmtree(root / "sys/fs")
+    (root / "proc/self/cgroup").unlink()
+    return root
+
+
+def model(name: str, mebibytes: int) -> Model:
+    return Model(
+        name=name,
+        display_name=name.title(),
+        engine="llamacpp",
+        quantization="Q4_0",
+        context=2048,
+        memory=mebibytes * 2**20,
+        languages=("zh",),
+        license="Apache-2.0",
+        source="dir",
+        revision="1",
+        chat_template="",
+        stop=(),
+        files=(),
+    )
+
+
+SMALL, MIDDLE, LARGE = model("small", 100), model("middle", 200), model("large", 300)
+CATALOG = Catalog("large", (LARGE, SMALL, MIDDLE))
+
+
+def test_the_limit_of_a_container_is_seen_with_either_version_of_cgroups(root: Path) -> None:
+    assert machine.memory(root).limit == LIMIT
+
+
+def test_used_memory_is_not_available() -> None:
+    assert machine.memory(MACHINES / "version-1") == Memory(24684084 * 1024, LIMIT, LIMIT - 1101824)
+    assert machine.memory(MACHINES / "version-2") == Memory(567860 * 1024, LIMIT, LIMIT - 507904)
+
+
+def test_cached_files_are_available(root: Path) -> None:
+    before = machine.memory(root).available
+    stat = container_folder(root) / "memory.stat"
+    text = stat.read_text()
+    for old, new in (("active_file 0", "active_file 4096"), ("inactive_file 0", "inactive_file 1")):
+        text = text.replace(f"\n{old}", f"\n{new}").replace(f"\ntotal_{old}", f"\ntotal_{new}")
+    stat.write_text(text)
+    assert machine.memory(root).available == before + 4097
+
+
+def test_a_container_without_limits_has_those_of_the_machine(root: Path) -> None:
+    for name, unlimited in (
+        ("memory.limit_in_bytes", "9223372036854771712"),
+        ("memory.max", "max"),
+        ("cpu.max", "max 100000"),
+        ("cpu.cfs_quota_us", "-1"),
+    ):
+        for path in root.rglob(name):
+            path.write_text(unlimited)
+    assert machine.memory(root).limit is None
+    assert machine.threads(root, {0, 2}) == 2
+
+
+def test_a_limit_of_an_outer_cgroup_counts(tmp_path: Path) -> None:
+    root = shutil.copytree(MACHINES / "version-2", tmp_path / "root")
+    outer = root / "sys/fs/cgroup/docker"
+    (outer / "memory.max").write_text("134217728\n")
+    (outer / "abc/cpu.max").write_text("400000 100000\n")
+    (outer / "cpu.max").write_text("100000 100000\n")
+    assert machine.memory(root) == Memory(567860 * 1024, 134217728, 134217728 - 581632)
+    assert machine.threads(root, {0, 1, 2, 3}) == 1
+
+
+def test_a_container_with_its_own_namespace_sees_its_limits(tmp_path: Path) -> None:
+    root = namespaced(tmp_path / "root")
+    assert machine.memory(root) == Memory(567860 * 1024, LIMIT, LIMIT - 507904)
+    assert machine.threads(root, {0, 1, 2, 3}) == 1
+
+
+def test_a_cgroup_outside_the_namespace_is_not_followed(tmp_path: Path) -> None:
+    root = namespaced(tmp_path / "root")
+    (root / "proc/self/cgroup").write_text("0::/../other\n")
+    assert machine.memory(root).limit == LIMIT
+
+
+def test_without_cgroups_the_machine_is_the_limit(tmp_path: Path) -> None:
+    root = without_cgroups(tmp_path / "root")
+    assert machine.memory(root) == Memory(567860 * 1024, None, 492684 * 1024)
+    assert machine.threads(root, {0, 1, 2, 3}) == 2
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(50000, 1), (100000, 1), (150000, 1), (200000, 2), (900000, 2)]
+)
+def test_threads_are_the_whole_cores_within_the_quota(
+    root: Path, quota: int, expected: int
+) -> None:
+    for path in root.rglob("cpu.cfs_quota_us"):
+        path.write_text(f"{quota}\n")
+    for path in root.rglob("cpu.max"):
+        path.write_text(f"{quota} 100000\n")
+    cpus = {0, 1} if (root / "sys/fs/cgroup/cpu").exists() else {0, 1, 2, 3}
+    assert machine.threads(root, cpus) == expected
+
+
+def test_hyperthreads_and_forbidden_cpus_do_not_count(tmp_path: Path) -> None:
+    root = without_cgroups(tmp_path / "root")
+    assert machine.threads(root, {0, 1}) == 1
+    assert machine.threads(root, {1, 2}) == 2
+    assert machine.threads(root, {3}) == 1
+
+
+def test_cpus_of_unknown_topology_are_cores() -> None:
+    assert machine.threads(Path("/nowhere"), {4, 5, 6}) == 3
+
+
+def test_the_processor_is_named() -> None:
+    haswell = machine.cpu(MACHINES / "version-2")
+    assert haswell.model == "Intel Core Processor (Haswell)"
+    assert "avx2" in haswell.flags
+    assert "avx512f" not in haswell.flags
+
+
+def test_a_model_that_fits_is_let_through(root: Path) -> None:
+    machine.require_memory(MIDDLE, CATALOG, root)
+
+
+def test_a_model_too_large_for_the_container_names_the_ways_out() -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        machine.require_memory(LARGE, CATALOG, MACHINES / "version-1")
+    assert str(caught.value).splitlines() == [
+        "large needs 300 MiB of memory.",
+        "  This container may use 256 MiB, of which 255 MiB are free.",
+        "  Use a smaller model: --model middle needs 200 MiB.",
+        "  Give the container more: docker run -m 302m",
+    ]
+
+
+def test_a_model_too_large_for_the_machine_needs_a_larger_machine(tmp_path: Path) -> None:
+    root = without_cgroups(tmp_path / "root")
+    huge = model("huge", 5000)
+    with pytest.raises(NotEnoughMemory) as caught:
+        machine.require_memory(huge, Catalog("huge", (huge,)), root)
+    assert str(caught.value).splitlines() == [
+        "huge needs 4.9 GiB of memory.",
+        "  This machine has 555 MiB, of which 481 MiB are free.",
+        "  It takes a machine with more memory.",
+    ]
+
+
+def test_more_memory_than_the_machine_has_is_not_suggested() -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        machine.require_memory(model("huge", 900), CATALOG, MACHINES / "version-2")
+    assert "docker run" not in caught.value.next
+
+
+def test_no_writable_tmp_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    with pytest.raises(NotWritable, match="no folder for temporary files") as caught:
+        machine.require_scratch()
+    assert "--tmpfs /tmp" in caught.value.next
