@@ -34,9 +34,9 @@ def up(_: Context) -> None:
     },
 )
 def build_env(
-    _: Context, source: str = "auto", url: tuple[str, ...] = (), file: str = "", sha256: str = ""
+    _: Context, source: str = "auto", url: list[str] | None = None, file: str = "", sha256: str = ""
 ) -> None:
-    """Build the conda environment into dist/env/runtime.tar.zst (--source auto|lock|host|tarball).
+    """Build the conda environment and pack it into dist/env/runtime.tar.zst.
 
     从锁文件构建 conda 环境（也可从预制压缩包恢复）。
     """
@@ -45,7 +45,10 @@ def build_env(
     one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
         tarball.restore(
-            settings.load(), urls=url, file=Path(file) if file else None, sha256=sha256 or None
+            settings.load(),
+            urls=url or [],
+            file=Path(file) if file else None,
+            sha256=sha256 or None,
         )
     else:
         condaenv.build(settings.load(), source)
@@ -77,16 +80,16 @@ def unpack_env(_: Context, file: str, dest: str, sha256: str = "") -> None:
         "trust-on-first-use": "accept an unlocked model and record its hashes / 首次信任并记录哈希",
     },
 )
-def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: bool = False) -> None:
-    """Fetch a model (default: those that the image carries) and check it against models.lock.
+def fetch(_: Context, model: str, source: str = "", trust_on_first_use: bool = False) -> None:
+    """Fetch a model of models.toml and check every file against models.lock.
 
-    获取模型，并与 models.lock 逐文件核对。
+    获取 models.toml 中的模型，并与 models.lock 逐文件核对。
     """
     from builder import fetch as stage_
 
     stage_.fetch(
         settings.load(),
-        [model] if model else None,
+        [model],
         source=source or None,
         trust_on_first_use=trust_on_first_use,
     )
@@ -99,14 +102,14 @@ def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: boo
         "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
     },
 )
-def quantize(_: Context, model: str = "", type: str = "") -> None:
-    """Quantize fetched models to INT4 (Q4_0, or --type) and write catalog.json.
+def quantize(_: Context, model: str, type: str = "") -> None:
+    """Quantize a fetched model to INT4 (Q4_0, or --type) and write catalog.json.
 
     把模型量化为 INT4，并写出 catalog.json。
     """
     from builder import quantize as stage_
 
-    stage_.quantize(settings.load(), [model] if model else None, type=type or None)
+    stage_.quantize(settings.load(), [model], type=type or None)
 
 
 @stage()

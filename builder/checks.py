@@ -20,6 +20,7 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-cache"),
     ("hadolint", "docker/Dockerfile"),
+    ("cog", "--check", "-P", "-I", "docs", "README.md", "README.zh-CN.md"),
     ("shellcheck", "llmdeploy", ".ci/run"),
 )
 

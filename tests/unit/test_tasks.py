@@ -24,7 +24,7 @@ def llmdeploy(*words: str) -> subprocess.CompletedProcess[str]:
     [
         (["bild-env"], "build-env"),
         (["build-env", "--sorce", "lock"], "--source"),
-        (["fetch", "--trust-on-frist-use"], "--trust-on-first-use"),
+        (["lock", "--chekc"], "--check"),
     ],
 )
 def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) -> None:
