@@ -140,9 +140,16 @@ class LockDrift(Failure):
     code, meaning = 20, "a lock does not match its intent file"
 
 
+class MessageTooLong(Failure):
+    """A message does not fit even into an empty conversation."""
+
+    code, meaning = 21, "a message is longer than the model's context"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "success",
     Failure.code: Failure.meaning,
     **{kind.code: kind.meaning for kind in Failure.__subclasses__()},
     130: "interrupted with Ctrl-C",
+    143: "ended by SIGTERM, as docker stop does",
 }

@@ -7,10 +7,10 @@ tests/engines/test_conformance.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol, TypeAlias, TypedDict
 
 from entrypoint.catalog import Model
 
@@ -49,21 +49,26 @@ class Usage:
     finish_reason: Literal["stop", "length"]
 
 
+# The pieces of one answer, then its Usage. Closing it stops the computation.
+Answer: TypeAlias = Generator[str | Usage, None, None]
+
+
 class Engine(Protocol):
     """A loaded model. `context` is the number of tokens that a conversation may have."""
 
     context: int
 
-    def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
-        """Yield the pieces of one answer, then its Usage.
+    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
+        """Answer a conversation that ends with a user's message.
 
-        Closing the iterator stops the computation. Raises EngineCrashed if the engine dies.
+        Raises MessageTooLong if it does not fit the context, EngineCrashed or NotEnoughMemory if
+        the engine dies.
         """
         ...
 
     def stream_many(
         self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Iterator[tuple[int, str | Usage]]:
+    ) -> Generator[tuple[int, str | Usage], None, None]:
         """Answer several conversations at once; yield (index, piece) as pieces come."""
         ...
 

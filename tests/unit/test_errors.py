@@ -4,7 +4,7 @@ from entrypoint.errors import EXIT_CODES, Failure, HashMismatch
 def test_each_kind_of_failure_has_its_own_code() -> None:
     kinds = Failure.__subclasses__()
     assert len({kind.code for kind in [Failure, *kinds]}) == len(kinds) + 1
-    assert set(EXIT_CODES) == {0, 130, *(kind.code for kind in [Failure, *kinds])}
+    assert set(EXIT_CODES) == {0, 130, 143, *(kind.code for kind in [Failure, *kinds])}
 
 
 def test_a_failure_reads_what_why_next() -> None:

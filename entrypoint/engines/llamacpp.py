@@ -1,0 +1,305 @@
+"""The engine `llamacpp`: llama.cpp's own server as a child process on a Unix socket.
+
+A crash of it is a message of ours; the socket lies in a private folder, so nobody else can talk to
+it. The server brings the prompt cache, parallel slots and the models' chat templates.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import importlib.util
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from entrypoint import machine, weights
+from entrypoint.catalog import Model
+from entrypoint.engines import Answer, Message, Options, Usage
+from entrypoint.errors import (
+    EngineCrashed,
+    Failure,
+    MessageTooLong,
+    NotEnoughMemory,
+    NotWritable,
+    StageMissing,
+    UnsupportedCpu,
+)
+from entrypoint.language import _
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+LONGEST_SOCKET = 107  # bytes, <linux/un.h>
+POLL = 0.01  # seconds between two looks at a loading server
+TAIL = 12  # lines of the server's log in a message
+
+
+class LlamaCpp:
+    """llama-server with one model; see `entrypoint.engines.Engine`."""
+
+    def __init__(
+        self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
+    ) -> None:
+        weights.require_files(model, folder)
+        self.context = context or model.context
+        self._parallel = parallel
+        self._stop = list(model.stop)
+        self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=machine.require_scratch()))
+        self._socket = self._home / "engine.sock"
+        self._log = self._home / "engine.log"
+        try:
+            argv = command(model, folder, self._socket, context=self.context, parallel=parallel)
+            self._server = _start(argv, self._log)
+            self._load(model, folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
+        """Yield the pieces of one answer, then its Usage."""
+        begun = time.monotonic()
+        first = 0.0
+        reason = ""
+        with self._post("/v1/chat/completions", self._body(messages, options)) as response:
+            for event in _events(response):
+                if error := event.get("error"):
+                    raise _refusal(error)
+                for choice in event["choices"]:
+                    if piece := choice["delta"].get("content"):
+                        first = first or time.monotonic() - begun
+                        yield piece
+                    reason = choice["finish_reason"] or reason
+                if event.get("usage"):
+                    yield _usage(event, first or time.monotonic() - begun, reason)
+                    return
+            raise http.client.IncompleteRead(b"")
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Generator[tuple[int, str | Usage], None, None]:
+        """Answer several conversations at once; yield (index, piece) as pieces come."""
+        pieces: queue.SimpleQueue[tuple[int, str | Usage | Failure]] = queue.SimpleQueue()
+        closed = threading.Event()
+
+        def answer(index: int) -> None:
+            try:
+                with closing(self.stream(conversations[index], options)) as stream:
+                    for piece in stream:
+                        if closed.is_set():
+                            return
+                        pieces.put((index, piece))
+            except Failure as failure:
+                pieces.put((index, failure))
+
+        # No more at once than there are slots: a request that waits would count it as its own time.
+        workers = ThreadPoolExecutor(self._parallel)
+        try:
+            for index in range(len(conversations)):
+                workers.submit(answer, index)
+            running = len(conversations)
+            while running:
+                index, piece = pieces.get()
+                if isinstance(piece, Failure):
+                    raise piece
+                running -= isinstance(piece, Usage)
+                yield index, piece
+        finally:
+            closed.set()
+            workers.shutdown(wait=False, cancel_futures=True)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length in tokens of the prompt that these messages make."""
+        body = {"messages": list(messages)}
+        with self._post("/v1/chat/completions/input_tokens", body) as response:
+            count: int = json.load(response)["input_tokens"]
+        return count
+
+    def close(self) -> None:
+        """Free the model; safe to call twice."""
+        if server := getattr(self, "_server", None):
+            server.kill()  # it keeps nothing, and on SIGTERM it would wait for open streams
+            server.wait()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _load(self, model: Model, folder: Path) -> None:
+        """Wait until the server has loaded the model, and meanwhile check the model's hash."""
+        with ThreadPoolExecutor(1) as worker:
+            checked = worker.submit(weights.require_content, model, folder)
+            while not self._ready():
+                if self._server.poll() is not None:
+                    checked.result()
+                    raise self._death()
+                time.sleep(POLL)
+            checked.result()
+
+    def _ready(self) -> bool:
+        with suppress(OSError), closing(Connection(self._socket)) as connection:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        return False
+
+    def _body(self, messages: Sequence[Message], options: Options) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "messages": list(messages),
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "stop": self._stop,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if options.max_tokens is not None:
+            body["max_tokens"] = options.max_tokens
+        if options.seed is not None:
+            body["seed"] = options.seed
+        return body
+
+    @contextmanager
+    def _post(self, path: str, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+        """Send a request; leaving the block closes the connection, which stops the computation."""
+        with closing(Connection(self._socket)) as connection:
+            try:
+                connection.request(
+                    "POST", path, json.dumps(body), {"Content-Type": "application/json"}
+                )
+                response = connection.getresponse()
+                if response.status != http.HTTPStatus.OK:
+                    raise _refusal(json.load(response)["error"])
+                yield response
+            except (OSError, http.client.HTTPException):
+                raise self._death() from None
+
+    def _death(self) -> Failure:
+        """Say why the server is gone."""
+        try:
+            code = self._server.wait(5)  # the kernel closes its socket before it is a corpse
+        except subprocess.TimeoutExpired:
+            return EngineCrashed(_("The inference engine broke off the connection."), self._tail())
+        if code == -signal.SIGKILL:
+            return NotEnoughMemory(
+                _("The inference engine was killed."),
+                _("Most likely it needed more memory than the machine or the container has."),
+                _("Use a smaller model, or give the container more: docker run -m"),
+            )
+        if code == -signal.SIGILL:
+            return UnsupportedCpu(
+                _("This CPU lacks instructions that the inference engine needs."),
+                next=_("See what it has with: llmdeploy doctor"),
+            )
+        return EngineCrashed(
+            _("The inference engine stopped with exit code {code}.").format(code=code),
+            self._tail(),
+        )
+
+    def _tail(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n  ".join(lines[-TAIL:])
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket; raise OSError if nobody listens."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(os.fspath(self._path))
+
+
+def program(name: str) -> Path:
+    """Return the path of a program of the engine's wheel; raise StageMissing without it."""
+    package = importlib.util.find_spec("llmdeploy_llamacpp")
+    if package is None or not package.submodule_search_locations:
+        raise StageMissing(
+            _("The inference engine is not installed beside this Python."),
+            next=_("Use the image, or the environment that this makes: ./llmdeploy build-env"),
+        )
+    return Path(package.submodule_search_locations[0]) / name
+
+
+def command(model: Model, folder: Path, address: Path, *, context: int, parallel: int) -> list[str]:
+    """Return the server's command line; each of the `parallel` slots has `context` tokens."""
+    if len(os.fsencode(address)) > LONGEST_SOCKET:
+        raise NotWritable(
+            _("{path} is too long for the name of a socket.").format(path=address),
+            next=_("Set TMPDIR to a folder with a shorter name."),
+        )
+    options = {
+        "--model": folder / model.files[0].path,
+        "--host": address,
+        "--threads": machine.threads(),
+        "--threads-http": parallel + 2,  # its default grows with the host's cores
+        "--parallel": parallel,
+        "--ctx-size": context * parallel,
+        # Read, not mapped: repacking copies the weights, and a mapped file would stay beside it.
+        "--load-mode": "none",
+        "--cache-ram": 0,  # its default saves old prompts in up to 8 GiB
+        "--log-verbosity": 2,
+    }
+    if model.chat_template:
+        options["--chat-template"] = model.chat_template
+    flags = ("--no-warmup", "--offline", "--no-ui", "--no-slots", "--skip-chat-parsing")
+    values = [str(word) for option in options.items() for word in option]
+    return [str(program("llama-server")), *values, "--fit", "off", *flags]
+
+
+def _start(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start the server out of Ctrl-C's reach; the kernel kills it when this process ends."""
+    prctl = ctypes.CDLL(None).prctl
+    with log.open("wb") as sink:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            # One call into libc, which takes no lock: safe between fork and exec.
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+        )
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """Yield the server-sent events of a response; they end with [DONE]."""
+    for line in response:
+        if line.startswith(b"data: {"):
+            yield json.loads(line.removeprefix(b"data: "))
+
+
+def _usage(event: dict[str, Any], first: float, reason: str) -> Usage:
+    usage, timings = event["usage"], event["timings"]
+    steps = timings["predicted_n"] - 1  # the first token comes out of the prompt
+    return Usage(
+        prompt_tokens=usage["prompt_tokens"],
+        cached_tokens=timings["cache_n"],
+        completion_tokens=usage["completion_tokens"],
+        first_token=first,
+        rate=steps / timings["predicted_ms"] * 1000 if steps else 0.0,
+        finish_reason="length" if reason == "length" else "stop",
+    )
+
+
+def _refusal(error: dict[str, Any]) -> Failure:
+    """Return what the server refused as a Failure."""
+    if error.get("type") == "exceed_context_size_error":
+        return MessageTooLong(
+            _("The messages have {tokens} tokens; the model's context has {context}.").format(
+                tokens=error["n_prompt_tokens"], context=error["n_ctx"]
+            ),
+            next=_("Ask with fewer words."),
+        )
+    return EngineCrashed(
+        _("The inference engine refused a request: {reason}").format(reason=error.get("message"))
+    )
