@@ -64,18 +64,22 @@ def install(python: Path, wheels: Path, engine: Path) -> None:
             raise
 
 
+def recipe() -> dict[str, str]:
+    """Return the hashes of the files that say how the engine is compiled."""
+    return {name: receipt.sha256(RECIPE / name) for name in INGREDIENTS}
+
+
 def engine_wheel(settings: Settings) -> Path:
     """Return the engine's wheel, compiled with the recipe in env/llamacpp if there is none yet.
 
     Without a compiler, a kept wheel of the same recipe is as good. Raises CommandFailed,
     HashMismatch or DownloadFailure.
     """
-    recipe = {name: receipt.sha256(RECIPE / name) for name in INGREDIENTS}
     store = settings.cache_dir / "engine"
     compiler = _compiler()
-    if compiler is None and (kept := _any_kept(store, recipe)):
+    if compiler is None and (kept := _any_kept(store)):
         return kept
-    inputs = recipe | {"compiler": compiler or _install_compiler()}
+    inputs = recipe() | {"compiler": compiler or _install_compiler()}
     place = store / receipt.digest(inputs)[:16]
     with scratch.folder(place.with_name(f".{place.name}")) as folder:
         if not receipt.current(place / "receipt.json", inputs):
@@ -150,10 +154,10 @@ def _kept(place: Path) -> Path:
     return wheel
 
 
-def _any_kept(store: Path, recipe: Mapping[str, str]) -> Path | None:
+def _any_kept(store: Path) -> Path | None:
     for path in sorted(store.glob("*/receipt.json")):
         inputs = json.loads(path.read_text())["inputs"]
-        if recipe.items() <= inputs.items() and receipt.current(path, inputs):
+        if recipe().items() <= inputs.items() and receipt.current(path, inputs):
             return _kept(path.parent)
     return None
 

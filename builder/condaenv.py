@@ -1,0 +1,176 @@
+"""`build-env`: conda packages, wheels and the engine become one packed, relocatable environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import conda_pack
+
+from builder import archive, conda, hostpython, receipt, report, scratch, trim, wheelhouse
+from builder.run import run
+from builder.settings import ROOT, Settings
+from entrypoint.errors import CommandFailed, DiskFull, DownloadFailure
+from entrypoint.language import _
+
+Origin = Literal["lock", "host"]
+
+LOCK = ROOT / "env" / "conda-linux-64.lock"
+ENGINE = "llmdeploy_llamacpp"
+CODE = ("archive.py", "conda.py", "condaenv.py", "hostpython.py", "trim.py", "wheelhouse.py")
+NEEDED = 600 << 20  # bytes on the disk of dist/ while packing: the files three times, the tar once
+
+# What conda-meta keeps of a package; the rest names this machine's folders and the channel.
+KEPT = (
+    "name", "version", "build", "build_number", "subdir", "fn",
+    "sha256", "md5", "size", "license", "depends", "constrains",
+)  # fmt: skip
+
+# Every extension module, the modules of every wheel, and what people ask for by these names.
+IMPORT_ALL = """
+import importlib, importlib.metadata, pathlib, sysconfig
+wheels = [name for name in importlib.metadata.packages_distributions() if name.isidentifier()]
+native = [file.name.partition(".")[0]
+          for file in (pathlib.Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")]
+named = "bz2 ctypes curses hashlib lzma readline sqlite3 ssl uuid zlib".split()
+for name in sorted({*wheels, *native, *named}):
+    importlib.import_module(name)
+"""
+
+
+def build(settings: Settings, source: Literal["auto", "lock", "host"]) -> None:
+    """Build dist/env/runtime.tar.zst and its receipt, unless they are there and current.
+
+    "lock" links the locked conda packages, "host" this machine's Python, "auto" the former if its
+    channel can be reached. Raises DownloadFailure, HashMismatch, DiskFull or CommandFailed.
+    """
+    origins: tuple[Origin, ...] = ("lock", "host") if source == "auto" else (source,)
+    folder = settings.dist_dir / "env"
+    with report.step(_("Environment")), scratch.folder(folder / ".work") as work:
+        if any(receipt.current(folder / "receipt.json", inputs(each)) for each in origins):
+            report.say(_("nothing changed"))
+            return
+        free = os.statvfs(work).f_bavail * os.statvfs(work).f_frsize
+        if free < NEEDED:
+            raise DiskFull(
+                _(
+                    "Packing the environment needs {needed} MB in {folder}; {free} MB are free."
+                ).format(needed=NEEDED >> 20, folder=folder, free=free >> 20),
+                next=_("Free some space and run the same task again."),
+            )
+        origin = _link(settings, origins, work / "prefix")
+        python = work / "prefix" / "bin" / "python"
+        wheels = wheelhouse.runtime_wheels(settings, python)
+        engine = wheelhouse.engine_wheel(settings)
+        report.say(_("installing the wheels"))
+        wheelhouse.install(python, wheels, engine)
+        report.say(_("packing"))
+        _pack(work / "prefix", work / "packed")
+        archive.write_tar(work / "packed", work / "runtime.tar.zst")
+        report.say(_("trying it in another place"))
+        verify(work / "runtime.tar.zst", work / "elsewhere")
+        os.replace(work / "runtime.tar.zst", folder / "runtime.tar.zst")
+        facts = _facts(work / "packed", [*wheels.iterdir(), engine])
+        receipt.write(
+            folder / "receipt.json",
+            inputs(origin),
+            [folder / "runtime.tar.zst"],
+            source=origin,
+            **facts,
+        )
+
+
+def inputs(origin: Origin) -> dict[str, str]:
+    """Return the hashes of all that decides the environment's bytes."""
+    files = [*(ROOT / "builder" / name for name in CODE), trim.FILE, wheelhouse.RUNTIME]
+    return {
+        **{str(path.relative_to(ROOT)): receipt.sha256(path) for path in files},
+        **wheelhouse.recipe(),
+        "python": receipt.sha256(LOCK) if origin == "lock" else hostpython.key(),
+    }
+
+
+def verify(tarball: Path, place: Path) -> None:
+    """Unpack an environment at `place` and run what it is for; raise CommandFailed if it fails."""
+    archive.extract(tarball, place)
+    python = place / "bin" / "python"
+    run([python, place / "bin" / "conda-unpack"])
+    run([python, "-I", "-c", IMPORT_ALL])
+    run([_packages(place) / ENGINE / "llama-server", "--version"])
+
+
+def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Origin:
+    """Make a conda prefix with Python from the first of `origins` that delivers; return which."""
+    cache = settings.cache_dir / "conda"
+    if "lock" in origins:
+        try:
+            report.say(
+                _("linking the locked packages of {channel}").format(channel=settings.channel)
+            )
+            conda.link(conda.load(LOCK, settings.channel), prefix, cache)
+        except DownloadFailure as failure:
+            if "host" not in origins:
+                raise
+            report.say(
+                _("{what} Taking this machine's own Python instead.").format(what=failure.what)
+            )
+        else:
+            return "lock"
+    conda.link(conda.solve(["python"], hostpython.channel(settings)), prefix, cache)
+    return "host"
+
+
+def _pack(prefix: Path, packed: Path) -> None:
+    """Let conda-pack lay out what is kept of `prefix` in `packed`, and make its bytes repeat.
+
+    The files are hard links into the package cache: they are added to or replaced, never changed.
+    """
+    try:
+        conda_pack.pack(
+            prefix=str(prefix), output=str(packed), format="no-archive", filters=trim.filters()
+        )
+    except conda_pack.CondaPackException as error:
+        raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
+    for path in (packed / "conda-meta").glob("*.json"):
+        kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
+        path.unlink()
+        path.write_text(json.dumps({**kept, "files": []}, indent=1, sort_keys=True) + "\n")
+    # The image is read-only: bytecode is made now, valid whatever the time of its source. Where
+    # it lies in the image is written into it; Python corrects that elsewhere.
+    run(
+        [
+            *(packed / "bin" / "python", "-m", "compileall", "-q", "-f"),
+            *("--invalidation-mode", "unchecked-hash", "-s", packed, "-p", "/opt/llmdeploy"),
+            _packages(packed).parent,
+        ],
+        env={"PYTHONHASHSEED": "0"},  # the order of frozen sets is written into bytecode
+    )
+
+
+def _packages(prefix: Path) -> Path:
+    (found,) = prefix.glob("lib*/python3.*/site-packages")
+    return found
+
+
+def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
+    """Return what the receipt tells beyond hashes: every package, and the size in bytes."""
+    records = [json.loads(path.read_text()) for path in (packed / "conda-meta").glob("*.json")]
+    packages = [
+        {"kind": "conda", **{key: record[key] for key in ("name", "version", "build", "sha256")}}
+        for record in records
+    ] + [
+        {"kind": "wheel", "name": name, "version": version, "sha256": receipt.sha256(wheel)}
+        for wheel in wheels
+        if wheel.suffix == ".whl"
+        for name, version in [wheel.name.split("-")[:2]]
+    ]
+    versions = {package["name"]: package["version"] for package in packages}
+    return {
+        "packages": sorted(packages, key=lambda package: (package["kind"], package["name"])),
+        "python": versions["python"],
+        "engine": versions[ENGINE],
+        "unpacked": sum(path.lstat().st_size for path in packed.rglob("*") if path.is_file()),
+    }
