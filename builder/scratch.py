@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,19 +14,33 @@ from pathlib import Path
 def folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder at `path`; a second process that wants the same one waits.
 
-    What a killed process left there is removed first. The kernel drops the lock of a dead process.
+    What a killed process left there is removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
+    lock = _lock(path)
+    try:
+        for left in path.iterdir():
+            _remove(left)
+        yield path
+    finally:
+        shutil.rmtree(path)
+        os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    """Make and lock a folder; the kernel drops the lock of a dead process, no file stays behind."""
+    while True:
+        path.mkdir(exist_ok=True)
+        lock = os.open(path, os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _remove(path)
-        path.mkdir()
-        try:
-            yield path
-        finally:
-            _remove(path)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        os.close(lock)  # the one that we waited for has removed it
 
 
 def _remove(path: Path) -> None:
-    if path.exists():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink()
