@@ -16,11 +16,15 @@ Record = TypeVar("Record")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Parse `path`; raise ConfigFailure if absent or malformed, NotUtf8 if it is not UTF-8."""
+    """Parse `path`; raise ConfigFailure if unreadable or malformed, NotUtf8 if it is not UTF-8."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad begins with a mark
     except FileNotFoundError:
         raise ConfigFailure(_("{path} does not exist.").format(path=path)) from None
+    except OSError as error:
+        raise ConfigFailure(
+            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
+        ) from None
     except UnicodeDecodeError as error:
         raise NotUtf8(
             _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
@@ -36,7 +40,7 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     """Make a dataclass of `table`; raise ConfigFailure on unknown, missing or mistyped keys.
 
     `where` names the table in messages, for example "models.toml, [models.smollm2-135m]".
-    Values are checked against plain annotations: str, int, float, bool and tuples of them.
+    Values are checked against plain annotations: str, int, float, bool, dict and tuples of them.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
@@ -72,8 +76,13 @@ def _name(kind: Any) -> str:
     """Name a type as a person who writes TOML would."""
     if typing.get_origin(kind) is tuple:
         return _("a list of {kind}").format(kind=_name(typing.get_args(kind)[0]))
-    plain = {str: _("text"), bool: _("true or false"), int: _("a whole number")}
-    return plain.get(kind, _("a number"))
+    plain = {
+        str: _("text"),
+        bool: _("true or false"),
+        int: _("a whole number"),
+        dict: _("a table"),
+    }
+    return plain.get(typing.get_origin(kind) or kind, _("a number"))
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -82,4 +91,4 @@ def _fits(value: object, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(each, item) for each in value)
     if isinstance(value, bool):  # Python counts it as an int, people do not
         return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    return isinstance(value, (int, float) if kind is float else typing.get_origin(kind) or kind)

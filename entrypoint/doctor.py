@@ -1,0 +1,151 @@
+"""The mode `doctor`: what stands between this machine and an answer.
+
+The findings go to standard output. If the default model cannot run, the first problem is this
+program's failure, and so its exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import entrypoint
+from entrypoint import catalog, machine, table, weights
+from entrypoint.arguments import Commands, models_folder
+from entrypoint.catalog import Catalog, Model
+from entrypoint.errors import Failure
+from entrypoint.language import _
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: `facts` for programs, `text` for people, `problem` if it is ill."""
+
+    name: str
+    text: str
+    facts: dict[str, Any]
+    problem: Failure | None = None
+
+
+def register(commands: Commands) -> None:
+    """Add the command `doctor`."""
+    parser = commands.add_parser("doctor", help=_("check whether this machine can run the models"))
+    parser.add_argument("--json", action="store_true", help=_("print JSON, for programs"))
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> None:
+    """Print what was found; raise the first problem that keeps the default model from running."""
+    machines = [_program(), _cpu(), _threads(), _memory(), _scratch()]
+    models: list[Finding] = []
+    needed = list(machines)
+    try:
+        known = catalog.load(models_folder())
+    except Failure as failure:
+        needed.append(Finding("catalog", "", {}, failure))
+    else:
+        models = [_model(model, known, models_folder()) for model in known.models]
+        needed += [each for each in models if each.name == known.default]
+    if arguments.json:
+        report = {each.name: _json(each) for each in machines}
+        print(json.dumps({**report, "models": [_json(each) for each in models]}, indent=2))
+    else:
+        print(table.columns([_row(each) for each in (*machines, *models)]))
+    for each in needed:
+        if each.problem:
+            raise each.problem
+
+
+def _program() -> Finding:
+    facts = {"llmdeploy": entrypoint.__version__}
+    try:
+        facts["llama.cpp"] = importlib.metadata.version("llmdeploy-llamacpp")
+    except importlib.metadata.PackageNotFoundError:
+        facts["llama.cpp"] = ""
+    return Finding("versions", ", ".join(f"{name} {facts[name]}" for name in facts), facts)
+
+
+def _cpu() -> Finding:
+    from entrypoint.engines import kernels, llamacpp
+
+    found = machine.cpu()
+    facts = {"model": found.model, "flags": sorted(found.flags)}
+    try:
+        chosen = kernels.chosen(llamacpp.program("llama-server"))
+    except Failure as problem:
+        return Finding("cpu", found.model, {**facts, "kernels": None}, problem)
+    text = _("{model}, kernels for {kernels}").format(model=found.model, kernels=chosen)
+    return Finding("cpu", text, {**facts, "kernels": chosen})
+
+
+def _threads() -> Finding:
+    count = machine.threads()
+    return Finding("threads", str(count), {"count": count})
+
+
+def _memory() -> Finding:
+    found = machine.memory()
+    if found.limit is None:
+        text = _("{total}, {available} free")
+    else:
+        text = _("{total}, this container {limit}, {available} free")
+    sizes = {name: machine.size(amount or 0) for name, amount in dataclasses.asdict(found).items()}
+    return Finding("memory", text.format(**sizes), dataclasses.asdict(found))
+
+
+def _scratch() -> Finding:
+    try:
+        folder = machine.require_scratch()
+    except Failure as problem:
+        return Finding("scratch", "", {"path": None, "free": 0}, problem)
+    free = shutil.disk_usage(folder).free
+    text = _("{path}, {size} free").format(path=folder, size=machine.size(free))
+    return Finding("scratch", text, {"path": str(folder), "free": free})
+
+
+def _model(model: Model, known: Catalog, folder: Path) -> Finding:
+    checks = {
+        "fits": lambda: machine.require_memory(model, known),
+        "intact": lambda: weights.require_content(model, folder / model.name),
+    }
+    problems = {name: _problem(check) for name, check in checks.items()}
+    facts = {
+        "name": model.name,
+        "default": model.name == known.default,
+        "memory": model.memory,
+        **{name: problem is None for name, problem in problems.items()},
+    }
+    text = _("needs {size}, files as built").format(size=machine.size(model.memory))
+    return Finding(model.name, text, facts, next(filter(None, problems.values()), None))
+
+
+def _problem(check: Callable[[], None]) -> Failure | None:
+    try:
+        check()
+    except Failure as problem:
+        return problem
+    return None
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    if finding.problem:
+        return "!!", finding.name, finding.problem.what
+    return "ok", finding.name, finding.text
+
+
+def _json(finding: Finding) -> dict[str, Any]:
+    problem = finding.problem
+    told = problem and {
+        "code": problem.code,
+        "what": problem.what,
+        "why": problem.why,
+        "next": problem.next,
+    }
+    return {**finding.facts, "problem": told}

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from entrypoint import questions
+from entrypoint.errors import ConfigFailure, NotUtf8
+from entrypoint.questions import Question
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mine.toml"
+
+
+def test_the_tutorial_asks_ten() -> None:
+    ten = questions.load()
+    assert len(ten) == 10
+    assert ten[0].text.endswith("冬天：能穿多少穿多少；夏天：能穿多少穿多少。")
+    assert ten[9] == Question("dice", "编写一个简单的计算机程序，模拟掷骰子的结果。")
+
+
+def test_a_list_keeps_its_order(path: Path) -> None:
+    path.write_text('[[questions]]\nid = "b"\ntext = "2"\n[[questions]]\nid = "a"\ntext = "1"\n')
+    assert questions.load(path) == (Question("b", "2"), Question("a", "1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[[question]]\nid = "a"', "Unknown key 'question'"),
+        ('[[questions]]\nid = "a"\ntxet = "1"', "Unknown key 'txet' in .*question 1"),
+        ('[[questions]]\nid = "a"', "'text' is missing in .*question 1"),
+        ('[[questions]]\nid = 7\ntext = "1"', "'id' in .*question 1 must be text, not 7"),
+        ('[questions]\nid = "a"\ntext = "1"', "'questions' in .* must be a list of a table"),
+        ('questions = ["1"]', "'questions' in .* must be a list of a table"),
+        ("questions = []", "has no questions"),
+        ("", "'questions' is missing"),
+        ('[[questions]]\nid = "a"\ntext = " "', "question 1: text is empty"),
+        ('[[questions]]\nid = ""\ntext = "1"', "question 1: id is empty"),
+        ('[[questions]]\nid = "a"\ntext = "1"\n' * 2, "several questions called a"),
+        ('[[questions]]\nid = "a\n', "not valid TOML: .*line 2"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(path: Path, content: str, message: str) -> None:
+    path.write_text(content)
+    with pytest.raises(ConfigFailure, match=message) as caught:
+        questions.load(path)
+    assert str(path) in caught.value.what
+
+
+def test_a_file_in_another_encoding_is_named(path: Path) -> None:
+    path.write_bytes('[[questions]]\nid = "a"\ntext = "你好"\n'.encode("gb18030"))
+    with pytest.raises(NotUtf8, match=r"mine\.toml is not UTF-8"):
+        questions.load(path)
+
+
+def test_a_folder_is_not_a_list_of_questions(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFailure, match="cannot be read: Is a directory"):
+        questions.load(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_mistake(path: Path) -> None:
+    path.write_text('[[questions]]\nid = "a"\ntext = "1"\n', encoding="utf-8-sig")
+    assert questions.load(path) == (Question("a", "1"),)
