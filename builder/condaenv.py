@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import conda_pack
 
-from builder import archive, conda, hostpython, receipt, report, scratch, trim, wheelhouse
+from builder import archive, conda, disk, hostpython, receipt, report, scratch, trim, wheelhouse
 from builder.run import run
 from builder.settings import ROOT, Settings
-from entrypoint.errors import CommandFailed, DiskFull, DownloadFailure
+from entrypoint.errors import CommandFailed, DownloadFailure
 from entrypoint.language import _
 
 Origin = Literal["lock", "host"]
@@ -21,7 +21,9 @@ Origin = Literal["lock", "host"]
 LOCK = ROOT / "env" / "conda-linux-64.lock"
 ENGINE = "llmdeploy_llamacpp"
 CODE = ("archive.py", "conda.py", "condaenv.py", "hostpython.py", "trim.py", "wheelhouse.py")
-NEEDED = 600 << 20  # bytes on the disk of dist/ while packing: the files three times, the tar once
+NEEDED = (
+    500_000_000  # bytes on the disk of dist/ while packing: the files three times, the tar once
+)
 
 # What conda-meta keeps of a package; the rest names this machine's folders and the channel.
 KEPT = (
@@ -49,18 +51,15 @@ def build(settings: Settings, source: Literal["auto", "lock", "host"]) -> None:
     """
     origins: tuple[Origin, ...] = ("lock", "host") if source == "auto" else (source,)
     folder = settings.dist_dir / "env"
-    with report.step(_("Environment")), scratch.folder(folder / ".work") as work:
+    with (
+        report.step(_("Environment")),
+        scratch.folder(folder / ".work") as work,
+        disk.guard(folder / "runtime.tar.zst"),
+    ):
         if any(receipt.current(folder / "receipt.json", inputs(each)) for each in origins):
             report.say(_("nothing changed"))
             return
-        free = os.statvfs(work).f_bavail * os.statvfs(work).f_frsize
-        if free < NEEDED:
-            raise DiskFull(
-                _(
-                    "Packing the environment needs {needed} MB in {folder}; {free} MB are free."
-                ).format(needed=NEEDED >> 20, folder=folder, free=free >> 20),
-                next=_("Free some space and run the same task again."),
-            )
+        disk.require(work, NEEDED)
         origin = _link(settings, origins, work / "prefix")
         python = work / "prefix" / "bin" / "python"
         wheels = wheelhouse.runtime_wheels(settings, python)
@@ -129,11 +128,17 @@ def _pack(prefix: Path, packed: Path) -> None:
     The files are hard links into the package cache: they are added to or replaced, never changed.
     """
     try:
-        conda_pack.pack(
-            prefix=str(prefix), output=str(packed), format="no-archive", filters=trim.filters()
-        )
+        environment = conda_pack.CondaEnv.from_prefix(str(prefix))
+        for kind, pattern in trim.filters():
+            environment = getattr(environment, kind)(pattern)
+        for file in environment:
+            if file.file_mode == "unknown" and not _names(Path(file.source), prefix):
+                file.file_mode = None  # else conda-unpack would read and write it in vain
+        environment.pack(output=str(packed), format="no-archive")
     except conda_pack.CondaPackException as error:
         raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
+    for stray in packed.glob("tmp*"):  # what would have become a tar
+        stray.unlink()
     for path in (packed / "conda-meta").glob("*.json"):
         kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
         path.unlink()
@@ -148,6 +153,10 @@ def _pack(prefix: Path, packed: Path) -> None:
         ],
         env={"PYTHONHASHSEED": "0"},  # the order of frozen sets is written into bytecode
     )
+
+
+def _names(file: Path, prefix: Path) -> bool:
+    return file.is_file() and str(prefix).encode() in file.read_bytes()
 
 
 def _packages(prefix: Path) -> Path:

@@ -19,7 +19,6 @@ from entrypoint.language import _
 RUNTIME = ROOT / "env" / "runtime.lock"
 RECIPE = ROOT / "env" / "llamacpp"
 INGREDIENTS = ("CMakeLists.txt", "pyproject.toml", "source.lock", "build.lock")
-EPOCH = "1700000000"  # zip knows no time zone and no date before 1980: any fixed date will do
 
 # pip asks its own configuration for the index and the proxy, but answers no questions.
 PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
@@ -117,7 +116,7 @@ def _build(folder: Path, log: Path) -> Path:
         *("--config-settings", f"build-dir={folder / 'build'}"),
         *("--wheel-dir", folder / "wheel", RECIPE),
         env={
-            "SOURCE_DATE_EPOCH": EPOCH,
+            "SOURCE_DATE_EPOCH": str(archive.EPOCH),
             "CMAKE_GENERATOR": "Ninja",
             "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
         },
