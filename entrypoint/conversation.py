@@ -1,0 +1,108 @@
+"""A conversation: complete turns only, the oldest left out when the model's context is full."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from entrypoint.disk import writing
+from entrypoint.engines import Message
+from entrypoint.errors import ConfigFailure, MessageTooLong, NotUtf8
+from entrypoint.language import _
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and its whole answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass
+class Conversation:
+    """What the model is told: the system prompt and `turns`; it no longer sees `forgotten` ones."""
+
+    system: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    forgotten: list[Turn] = field(default_factory=list)
+
+    def messages(self, question: str) -> list[Message]:
+        """Return what the model gets to answer `question`."""
+        return self._messages(self.turns, question)
+
+    def fit(
+        self, question: str, count: Callable[[Sequence[Message]], int], context: int, answer: int
+    ) -> int:
+        """Forget the oldest turns until `answer` tokens are left; return how many turns went.
+
+        `count` counts tokens. Raises MessageTooLong, and forgets nothing, if the question alone
+        fills the context.
+        """
+        kept = self.turns
+        while (tokens := count(self._messages(kept, question))) + answer > context and kept:
+            kept = kept[1:]
+        if tokens >= context:
+            raise MessageTooLong(
+                _("The message has {tokens} tokens; the model's context has {context}.").format(
+                    tokens=tokens, context=context
+                ),
+                next=_("Ask with fewer words."),
+            )
+        gone = len(self.turns) - len(kept)
+        self.forgotten += self.turns[:gone]
+        self.turns = kept
+        return gone
+
+    def save(self, path: Path) -> None:
+        """Write all turns to `path` in one step; raise NotWritable or DiskFull."""
+        turns = [asdict(turn) for turn in self.forgotten + self.turns]
+        data = {"schema": SCHEMA, "system": self.system, "turns": turns}
+        scratch = path.with_name(f".{path.name}.tmp")
+        with writing(path):
+            scratch.write_text(
+                json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+            )
+            os.replace(scratch, path)
+
+    def _messages(self, turns: Sequence[Turn], question: str) -> list[Message]:
+        messages: list[Message] = []
+        if self.system:
+            messages.append({"role": "system", "content": self.system})
+        for turn in turns:
+            messages.append({"role": "user", "content": turn.question})
+            messages.append({"role": "assistant", "content": turn.answer})
+        return [*messages, {"role": "user", "content": question}]
+
+
+def load(path: Path) -> Conversation:
+    """Read a saved conversation; raise ConfigFailure if it is absent or malformed, NotUtf8."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ConfigFailure(
+                _("{path} has format {found}; this program reads format {known}.").format(
+                    path=path, found=data["schema"], known=SCHEMA
+                )
+            )
+        turns = [Turn(str(turn["question"]), str(turn["answer"])) for turn in data["turns"]]
+        return Conversation(data["system"], turns)
+    except UnicodeDecodeError as error:
+        raise NotUtf8(
+            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
+            next=_("Save it as UTF-8 and try again."),
+        ) from None
+    except OSError as error:
+        raise ConfigFailure(
+            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigFailure(
+            _("{path} is not a saved conversation: {error}").format(path=path, error=repr(error)),
+            next=_("Name another file, or delete this one."),
+        ) from None
