@@ -135,7 +135,8 @@ def _program(root: Path, python: Path, chosen: Catalog) -> None:
             content.extractall(packages)
     # The image is read-only, so bytecode is made here, valid whatever the time of the source.
     compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
-    run([python, "-m", "compileall", "-q", *compiled, packages])
+    repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode
+    run([python, "-m", "compileall", "-q", *compiled, packages], env=repeat)
     command = root / PREFIX / "bin/llmdeploy"
     command.parent.mkdir()
     command.write_text(SCRIPT)

@@ -50,9 +50,9 @@ def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
 
     Without a terminal its three standard streams stay apart, and each line read is a turn.
     """
-    streams = ["--interactive", "--tty"] if terminal else ["--interactive"]
+    streams = "-it" if terminal else "-i"
     return [
-        "docker", "run", "--rm", *streams, *image.HARDENED,
+        "docker", "run", "--rm", streams, *image.HARDENED,
         f"--env=LLMDEPLOY_LANG={spoken}", name, "chat",
     ]  # fmt: skip
 

@@ -1,0 +1,94 @@
+"""The built image and ways to run it: real Docker, with the flags that README.md promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from builder import engine as engines
+from builder import image as images
+from builder.settings import ROOT, Settings
+from docker import DockerClient
+
+Done: TypeAlias = "subprocess.CompletedProcess[str]"
+Run: TypeAlias = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def engine(settings: Settings) -> DockerClient:
+    """Return a running engine; one that cannot be had fails the tests."""
+    return engines.ensure(settings)
+
+
+@pytest.fixture(scope="session")
+def image(
+    settings: Settings,
+    engine: DockerClient,  # noqa: ARG001 - these three must be there
+    environment: Path,  # noqa: ARG001
+    models_dir: Path,  # noqa: ARG001
+) -> str:
+    """Return the name of the image with both small models, built if it is not current."""
+    images.build(settings)
+    return settings.image
+
+
+@pytest.fixture
+def run(image: str) -> Run:
+    """Return a function that runs a command of the image under the promised flags."""
+
+    def docker_run(
+        *words: str, flags: Sequence[str] = (), text: str = "", name: str = image
+    ) -> Done:
+        return subprocess.run(
+            ["docker", "run", "--rm", "-i", *images.HARDENED, *flags, name, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return docker_run
+
+
+@pytest.fixture
+def derive(image: str, tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that builds a child of the image from one instruction."""
+
+    def child(instruction: str) -> str:
+        client = engines.building_client()
+        (tmp_path / "Dockerfile").write_text(f"FROM {image}\n{instruction}\n", encoding="utf-8")
+        subprocess.run(
+            [client.path, "build", "-q", f"--iidfile={tmp_path / 'id'}", tmp_path],
+            env=dict(client.env),
+            capture_output=True,
+            check=True,
+        )
+        return (tmp_path / "id").read_text(encoding="utf-8")
+
+    return child
+
+
+@pytest.fixture
+def task() -> Run:
+    """Return a function that runs a task of a checkout as ./llmdeploy does."""
+
+    def builder(*words: str, cwd: Path = ROOT, text: str = "", **env: str) -> Done:
+        return subprocess.run(
+            [sys.executable, "-m", "builder", *words],
+            cwd=cwd,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LLMDEPLOY_LANG": "en", **env},
+            timeout=900,
+        )
+
+    return builder

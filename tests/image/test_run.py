@@ -1,0 +1,118 @@
+"""The image as a user runs it: offline, read-only, without privileges."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from builder.settings import Settings
+from docker import DockerClient
+
+Run = Callable[..., CompletedProcess[str]]
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+SMALL = ("--model", "smollm2-135m")
+STEADY = ("--temperature", "0", "--seed", "1")
+
+
+def test_any_user_gets_a_chinese_answer_offline(run: Run) -> None:
+    stranger = ["--user", "12345:54321"]
+    done = run("chat", "--max-tokens", "40", flags=stranger, text="请介绍同济大学。\n")
+    assert done.returncode == 0, done.stderr
+    assert CHINESE.search(done.stdout)
+    assert "arn" not in done.stderr, "a warning"
+
+
+def test_two_transcripts_of_the_same_questions_are_the_same(run: Run) -> None:
+    questions = "你好\n1+1等于几？\n"
+    first, second = (run("chat", *STEADY, "--max-tokens", "24", text=questions) for _ in "ab")
+    assert first.returncode == 0
+    assert first.stdout == second.stdout
+    assert len(first.stdout.strip().splitlines()) >= 2
+
+
+def test_the_program_is_not_root_and_there_is_no_shell(run: Run) -> None:
+    python = ["--entrypoint", "/opt/llmdeploy/bin/python3"]
+    done = run("-c", "import os; print(os.getuid(), os.getgid())", flags=python)
+    assert done.stdout == "10001 10001\n"
+    for shell in ("sh", "bash", "busybox"):
+        assert run("-c", "true", flags=["--entrypoint", shell]).returncode == 127
+
+
+def test_the_default_command_is_chat(run: Run) -> None:
+    assert run(text="").returncode == 0
+
+
+def test_threads_follow_the_cpu_quota(run: Run) -> None:
+    report = json.loads(run("doctor", "--json", flags=["--cpus", "1"]).stdout)
+    assert report["threads"] == 1
+
+
+def test_too_little_memory_is_told_before_loading(run: Run) -> None:
+    done = run("chat", flags=["-m", "256m"], text="你好\n")
+    assert done.returncode == 12
+    assert "qwen2.5-coder-0.5b" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_truncated_model_is_told_before_loading(
+    run: Run, derive: Callable[[str], str], tmp_path: Path, settings: Settings
+) -> None:
+    with (settings.ready_dir / "smollm2-135m/model.gguf").open("rb") as whole:
+        (tmp_path / "model.gguf").write_bytes(whole.read(1 << 20))
+    cut = derive("COPY model.gguf /models/smollm2-135m/model.gguf")
+    done = run("chat", *SMALL, name=cut, text="Hello\n")
+    assert done.returncode == 13
+    assert "smollm2-135m" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def background(engine: DockerClient, image: str) -> Iterator[str]:
+    """Return the id of a chat that waits for its first question."""
+    container = engine.containers.run(
+        image,
+        ["chat", *SMALL],
+        detach=True,
+        stdin_open=True,
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
+        healthcheck={"interval": 1_000_000_000},
+    )
+    yield container.id
+    container.remove(force=True)
+
+
+def test_docker_stop_ends_it_at_once_with_the_code_of_sigterm(
+    engine: DockerClient, background: str
+) -> None:
+    container = engine.containers.get(background)
+    wait_for(lambda: "llama-server" in str(container.top()))
+    container.stop(timeout=10)  # then the engine kills it, which would be code 137
+    assert container.wait()["StatusCode"] == 143
+
+
+def test_it_reports_itself_healthy_while_it_chats(engine: DockerClient, background: str) -> None:
+    container = engine.containers.get(background)
+    wait_for(lambda: "llama-server" in str(container.top()))
+    seen = len(health(container)["Log"])
+    wait_for(lambda: len(health(container)["Log"]) > seen or seen >= 5)
+    assert health(container)["Status"] == "healthy"
+
+
+def health(container: object) -> dict[str, list[object]]:
+    container.reload()  # type: ignore[attr-defined]
+    return container.attrs["State"]["Health"]  # type: ignore[attr-defined, no-any-return]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

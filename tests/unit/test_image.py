@@ -1,0 +1,95 @@
+"""The image's recipe, labels and command line, as far as they are text."""
+
+from dataclasses import replace
+
+import pytest
+
+from builder import image, up
+from builder.settings import ROOT
+from entrypoint.catalog import Catalog, Model
+
+TEMPLATE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
+
+SMALL = Model(
+    name="small",
+    display_name="Small",
+    engine="llamacpp",
+    quantization="Q4_0",
+    context=2048,
+    memory=1,
+    languages=("zh",),
+    license="Apache-2.0",
+    source="hub",
+    revision="1",
+    chat_template="",
+    stop=(),
+    files=(),
+)
+LARGE = replace(SMALL, name="large", license="LicenseRef-Large")
+
+
+def instructions(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_every_model_gets_an_instruction_and_so_a_layer_of_its_own() -> None:
+    text = image.dockerfile(TEMPLATE, "", ["model-small", "model-large"])
+    added = [line for line in instructions(text) if line.startswith("ADD")]
+    assert added == [
+        "ADD base.tar /",
+        "ADD env.tar /",
+        "ADD model-small.tar /",
+        "ADD model-large.tar /",
+        "ADD code.tar /",
+    ]
+
+
+def test_what_changes_more_often_lies_above_what_changes_less_often() -> None:
+    stages = [line for line in instructions(TEMPLATE) if line.startswith("FROM")]
+    assert stages == [
+        "FROM scratch AS base",
+        "FROM base AS env",
+        "FROM env AS models",
+        "FROM models AS code",
+    ]
+
+
+def test_a_base_from_a_registry_takes_the_place_of_ours() -> None:
+    pinned = "debian@sha256:" + "0" * 64
+    text = image.dockerfile(TEMPLATE, pinned, ["model-small"])
+    assert instructions(text)[:2] == [f"FROM {pinned} AS base", "FROM base AS env"]
+    assert "base.tar" not in text
+
+
+def test_the_labels_name_models_and_all_licences() -> None:
+    labels = image.labels(Catalog("small", (SMALL, LARGE)))
+    assert labels["io.llmdeploy.models"] == "small,large"
+    assert labels["org.opencontainers.image.licenses"] == (
+        "Apache-2.0 AND LicenseRef-Large AND MIT AND PSF-2.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("remote", "shown"),
+    [
+        ("https://git.example/team/llmdeploy.git", "https://git.example/team/llmdeploy.git"),
+        ("https://me:secret@git.example/llmdeploy", "https://git.example/llmdeploy"),
+        ("git@git.example:team/llmdeploy.git", ""),
+        ("/home/me/llmdeploy", ""),
+        ("", ""),
+    ],
+)
+def test_the_source_label_gives_away_no_password_and_no_local_path(remote: str, shown: str) -> None:
+    assert image.public(remote) == shown
+
+
+@pytest.mark.parametrize(("terminal", "streams"), [(True, "-it"), (False, "-i")])
+def test_the_chat_container_is_hardened_and_speaks_the_hosts_language(
+    terminal: bool, streams: str
+) -> None:
+    assert up.command("llmdeploy", "zh", terminal=terminal) == [
+        "docker", "run", "--rm", streams,
+        "--network", "none", "--read-only", "--cap-drop", "ALL",
+        "--security-opt", "no-new-privileges", "--tmpfs", "/tmp",  # noqa: S108 - the container's
+        "--env=LLMDEPLOY_LANG=zh", "llmdeploy", "chat",
+    ]  # fmt: skip
