@@ -36,7 +36,7 @@ def runtime_wheels(settings: Settings, python: Path) -> Path:
     if not place.is_dir():
         with scratch.folder(place.with_name(f".{place.name}")) as folder:
             wheels = folder / "wheels"
-            _pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", RUNTIME)
+            pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", RUNTIME)
             wheels.rename(place)
     return place
 
@@ -52,7 +52,7 @@ def install(python: Path, wheels: Path, engine: Path) -> None:
         pinned.write(f"{name}=={version} --hash=sha256:{receipt.sha256(engine)}\n")
         pinned.flush()
         try:
-            _pip(
+            pip(
                 python,
                 *("install", *LOCKED, "--no-index", "--no-compile"),
                 *("--find-links", wheels, "--find-links", engine.parent),
@@ -95,13 +95,16 @@ def engine_wheel(settings: Settings) -> Path:
     return _kept(place)
 
 
-def _build(folder: Path, log: Path) -> Path:
-    """Fetch the locked sources and tools into `folder`, compile, and return the wheel."""
+def sources(folder: Path) -> tuple[Path, Path]:
+    """Fetch the locked build tools and sources into `folder`; return its Python, llama.cpp's tree.
+
+    Raises HashMismatch or DownloadFailure.
+    """
     python = folder / "tools" / "bin" / "python"
     run([sys.executable, "-m", "venv", "--without-pip", folder / "tools"])
-    _pip(python, "install", *LOCKED, "--requirement", RECIPE / "build.lock")
+    pip(python, "install", *LOCKED, "--requirement", RECIPE / "build.lock")
     # With the build tools at hand pip has no reason to fetch others just to read the metadata.
-    _pip(
+    pip(
         python,
         *("download", "--require-hashes", "--no-deps", "--no-binary", ":all:"),
         *("--no-build-isolation", "--dest", folder, "--requirement", RECIPE / "source.lock"),
@@ -109,10 +112,16 @@ def _build(folder: Path, log: Path) -> Path:
     (sdist,) = folder.glob("*.tar.gz")
     archive.extract(sdist, folder / "source")
     (source,) = (folder / "source").iterdir()
-    _pip(
+    return python, source / "vendor" / "llama.cpp"
+
+
+def _build(folder: Path, log: Path) -> Path:
+    """Compile the engine in `folder` and return its wheel."""
+    python, source = sources(folder)
+    pip(
         python,
         *("wheel", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"),
-        *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source / 'vendor' / 'llama.cpp'}"),
+        *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source}"),
         *("--config-settings", f"build-dir={folder / 'build'}"),
         *("--wheel-dir", folder / "wheel", RECIPE),
         env={
@@ -126,10 +135,13 @@ def _build(folder: Path, log: Path) -> Path:
     return wheel
 
 
-def _pip(
+def pip(
     python: Path, *words: str | Path, env: Mapping[str, str] | None = None, log: Path | None = None
 ) -> None:
-    """Run this environment's pip for another interpreter, which so needs none of its own."""
+    """Run this environment's pip for another interpreter, which so needs none of its own.
+
+    Raises HashMismatch, DownloadFailure or CommandFailed.
+    """
     try:
         run([*PIP, "--python", python, *words], env=env, log=log)
     except CommandFailed as failure:
