@@ -29,6 +29,7 @@ from entrypoint.language import _
 from entrypoint.questions import Question
 
 HEADING = "问题{number}："  # the tutorial's, whatever the user's language
+LINES = "answers.jsonl"
 DEFAULTS = Options(temperature=0, max_tokens=512)
 
 
@@ -73,14 +74,14 @@ class Store:
         self.folder = folder
         self.answers: list[Answer] = []
         if folder:
-            path = folder / "answers.jsonl"
+            path = folder / LINES
             with disk.writing(path):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("a+b")
-                self._file.seek(0)
-                content = self._file.read()
-                whole = content.rfind(b"\n") + 1  # what follows was cut off by a kill
-                self._file.truncate(whole)
+                with path.open("a+b") as file:
+                    file.seek(0)
+                    content = file.read()
+                    whole = content.rfind(b"\n") + 1  # what follows was cut off by a kill
+                    file.truncate(whole)
             lines = content[:whole].splitlines()
             self.answers = [_parse(line, path, n) for n, line in enumerate(lines, 1)]
             self.write_transcript()
@@ -97,10 +98,12 @@ class Store:
         """Keep an answer; it is on the disk when this returns."""
         self.answers.append(answer)
         if self.folder:
-            with disk.writing(self.folder):
-                self._file.write(json.dumps(asdict(answer), ensure_ascii=False).encode() + b"\n")
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            path = self.folder / LINES
+            line = json.dumps(asdict(answer), ensure_ascii=False).encode() + b"\n"
+            with disk.writing(path), path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
 
     def write_transcript(self) -> None:
         """Write transcript.md anew, in one step."""

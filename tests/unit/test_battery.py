@@ -1,0 +1,348 @@
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from entrypoint import __main__ as program
+from entrypoint import battery, catalog, disk
+from entrypoint.catalog import Catalog, Model, ModelFile
+from entrypoint.engines import Message, Options, Usage
+from entrypoint.errors import (
+    ConfigFailure,
+    DiskFull,
+    EngineCrashed,
+    NotEnoughMemory,
+    NotWritable,
+    UnknownModel,
+    UsageFailure,
+)
+
+USAGE = Usage(
+    prompt_tokens=9,
+    cached_tokens=2,
+    completion_tokens=4,
+    first_token=0.1,
+    rate=50.0,
+    finish_reason="stop",
+)
+THREE = """
+[[questions]]
+id = "a"
+text = "甲？"
+[[questions]]
+id = "b"
+text = "乙？"
+[[questions]]
+id = "c"
+text = "丙？"
+"""
+
+
+class Parrot:
+    """An engine that says each question twice, unless the question is its `last`."""
+
+    context = 100
+    opened: list["Parrot"]
+    last: tuple[str, BaseException] | None
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.folder, self.closed = model, folder, False
+        self.asked: list[tuple[list[Message], Options]] = []
+        Parrot.opened.append(self)
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
+        self.asked.append((list(messages), options))
+        text = messages[-1]["content"]
+        yield text
+        if Parrot.last and Parrot.last[0] == text:
+            raise Parrot.last[1]
+        yield text
+        yield USAGE
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Iterator[tuple[int, str | Usage]]:
+        for index, conversation in enumerate(conversations):
+            for piece in self.stream(conversation, options):
+                yield index, piece
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(messages)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def model(name: str, sha256: str, memory: int = 1) -> Model:
+    return Model(
+        name=name,
+        display_name=name.title(),
+        engine="llamacpp",
+        quantization="Q4_0",
+        context=100,
+        memory=memory,
+        languages=("zh",),
+        license="Apache-2.0",
+        source="dir",
+        revision="1",
+        chat_template="",
+        stop=(),
+        files=(ModelFile("model.gguf", 1, sha256),),
+    )
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three models in a catalogue, of which the last fits no machine, and three questions."""
+    Parrot.opened, Parrot.last = [], None
+    models = tmp_path / "models"
+    models.mkdir()
+    known = (model("one", "11"), model("two", "22"), model("huge", "33", 2**60))
+    catalog.dump(Catalog("one", known), models)
+    (tmp_path / "three.toml").write_text(THREE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMDEPLOY_MODELS", str(models))
+    monkeypatch.setattr(battery, "open_engine", Parrot)
+    return tmp_path
+
+
+def ask(*words: str) -> None:
+    typed = ["battery", "--questions", "three.toml", *words]
+    arguments = program._parser().parse_args(typed)
+    arguments.run(arguments)
+
+
+def lines(path: Path = Path("out/answers.jsonl")) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def questions_asked() -> list[str]:
+    return [each[0][-1]["content"] for engine in Parrot.opened for each in engine.asked]
+
+
+ALL = "问题1：\n甲？甲？\n问题2：\n乙？乙？\n问题3：\n丙？丙？\n"
+
+
+def test_answers_are_printed_as_the_tutorial_does(capsys: pytest.CaptureFixture[str]) -> None:
+    ask()
+    out, err = capsys.readouterr()
+    assert out == ALL
+    assert [line.split()[:3] for line in err.splitlines()] == [
+        ["1/3", "50.0", "tok/s"],
+        ["2/3", "50.0", "tok/s"],
+        ["3/3", "50.0", "tok/s"],
+    ]
+
+
+def test_the_tutorials_questions_are_asked_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = program._parser().parse_args(["battery"])
+    arguments.run(arguments)
+    assert capsys.readouterr().out.count("问题") == 10
+    assert len(questions_asked()) == 10
+
+
+def test_each_question_is_a_conversation_of_its_own_in_one_engine() -> None:
+    ask("--system", "短答")
+    (engine,) = Parrot.opened
+    assert engine.closed
+    system = {"role": "system", "content": "短答"}
+    assert [messages for messages, _ in engine.asked] == [
+        [system, {"role": "user", "content": text}] for text in ("甲？", "乙？", "丙？")
+    ]
+
+
+def test_a_battery_is_repeatable_unless_told_otherwise() -> None:
+    ask()
+    ask("--temperature", "0.5", "--seed", "7", "--max-tokens", "9", "--top-p", "0.8")
+    assert [engine.asked[0][1] for engine in Parrot.opened] == [
+        Options(temperature=0, top_p=0.9, max_tokens=512, seed=None),
+        Options(temperature=0.5, top_p=0.8, max_tokens=9, seed=7),
+    ]
+
+
+def test_a_kept_answer_tells_all_about_itself() -> None:
+    ask("--output", "out")
+    first = lines()[0]
+    assert first.pop("seconds") is not None
+    assert first == {
+        "id": "a",
+        "question": "甲？",
+        "answer": "甲？甲？",
+        **dataclasses.asdict(USAGE),
+        "model": "one",
+        "sha256": "11",
+        "engine": "llamacpp",
+        "version": "0.1.0",
+        "options": {
+            "temperature": 0,
+            "top_p": 0.9,
+            "max_tokens": 512,
+            "seed": None,
+            "system": None,
+        },
+    }
+    assert [line["id"] for line in lines()] == ["a", "b", "c"]
+
+
+def test_what_is_answered_is_printed_and_not_asked_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ask("--output", "out")
+    before = lines()
+    capsys.readouterr()
+    ask("--output", "out")
+    out, err = capsys.readouterr()
+    assert out == ALL
+    assert err == "out has 3 of the answers already.\n"
+    assert len(Parrot.opened) == 1
+    assert lines() == before
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -1])
+def test_a_half_written_line_is_dropped_and_its_question_asked_again(cut: int) -> None:
+    ask("--output", "out")
+    path = Path("out/answers.jsonl")
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second + third[:cut])
+    ask("--output", "out")
+    assert questions_asked() == ["甲？", "乙？", "丙？", "丙？"]
+    assert [line["id"] for line in lines()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("--temperature", "0.1"),
+        ("--top-p", "0.5"),
+        ("--max-tokens", "5"),
+        ("--seed", "1"),
+        ("--system", "短答"),
+        ("--model", "two"),
+    ],
+)
+def test_answers_of_another_setting_do_not_count(change: tuple[str, str]) -> None:
+    ask("--output", "out")
+    ask("--output", "out", *change)
+    assert len(questions_asked()) == 6
+    ask("--output", "out", *change)
+    assert len(questions_asked()) == 6
+
+
+def test_a_changed_question_is_asked_again() -> None:
+    ask("--output", "out")
+    Path("three.toml").write_text(THREE.replace("乙", "丁"))
+    ask("--output", "out")
+    assert questions_asked() == ["甲？", "乙？", "丙？", "丁？"]
+
+
+def test_several_models_answer_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    ask("--model", "two", "--model", "one", "--model", "two")
+    out, err = capsys.readouterr()
+    assert out == f"# Two\n{ALL}# One\n{ALL}"
+    assert err.splitlines()[-1].startswith("6/6 ")
+    assert [engine.model.name for engine in Parrot.opened] == ["two", "one"]
+    assert all(engine.closed for engine in Parrot.opened)
+
+
+def test_ctrl_c_keeps_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    Parrot.last = "丙？", KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ask("--output", "out")
+    assert "Run the same command again to go on." in capsys.readouterr().err
+    assert [line["id"] for line in lines()] == ["a", "b"]
+    assert Path("out/transcript.md").read_text().count("## 问题") == 2
+    assert Parrot.opened[0].closed
+    Parrot.last = None
+    ask("--output", "out")
+    assert questions_asked()[-2:] == ["丙？", "丙？"]
+    assert Path("out/transcript.md").read_text().count("## 问题") == 3
+
+
+def test_an_answer_that_broke_off_is_not_kept() -> None:
+    Parrot.last = "乙？", EngineCrashed("gone")
+    with pytest.raises(EngineCrashed):
+        ask("--output", "out")
+    assert [line["id"] for line in lines()] == ["a"]
+
+
+def test_the_transcript_keeps_the_marks_of_an_answer_inside_it() -> None:
+    ask("--output", "out")
+    store = battery.Store(Path("out"))
+    cut_off = dataclasses.replace(store.answers[0], answer="# 标题\n\n```python\nprint(1)")
+    text = battery.transcript([cut_off, store.answers[1]])
+    assert text.splitlines() == [
+        "# one",
+        "",
+        "`11`, llamacpp, temperature 0, top_p 0.9, max_tokens 512, seed None, system None",
+        "",
+        "## 问题1：甲？",
+        "",
+        "> # 标题",
+        ">",
+        "> ```python",
+        "> print(1)",
+        "",
+        f"4 tokens in {cut_off.seconds:.1f} s, 50.0 tok/s, ended by stop",
+        "",
+        "## 问题2：乙？",
+        "",
+        "> 乙？乙？",
+        "",
+        f"4 tokens in {store.answers[1].seconds:.1f} s, 50.0 tok/s, ended by stop",
+    ]
+
+
+def test_an_unknown_model_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        ask("--model", "one", "--model", "tow", "--output", "out")
+    assert "two" in caught.value.next
+    assert not Path("out").exists()
+
+
+def test_a_model_too_large_is_refused_before_any_is_loaded() -> None:
+    with pytest.raises(NotEnoughMemory):
+        ask("--model", "one", "--model", "huge", "--output", "out")
+    assert not Parrot.opened
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_anything_is_computed() -> None:
+    Path("file").touch()
+    with pytest.raises(NotWritable, match="file/out"):
+        ask("--output", "file/out")
+    with pytest.raises(NotWritable, match="/proc/out"):
+        ask("--output", "/proc/out")
+    assert not Parrot.opened
+
+
+@pytest.mark.parametrize("line", ["{}", "7", "[1]", "not json", '{"id": "a"}', '"\\ud800"'])
+def test_a_strange_line_in_the_answers_is_named_and_left_alone(line: str) -> None:
+    ask("--output", "out")
+    path = Path("out/answers.jsonl")
+    content = path.read_text() + line + "\n"
+    path.write_text(content)
+    with pytest.raises(ConfigFailure, match=r"answers\.jsonl, line 4"):
+        ask("--output", "out")
+    assert path.read_text() == content
+
+
+def test_malformed_questions_are_refused_before_anything_is_written() -> None:
+    Path("three.toml").write_text("[[questions]]\nid = 'a'\n")
+    with pytest.raises(ConfigFailure, match=r"three\.toml, question 1"):
+        ask("--output", "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "typed", [("--temperature", "hot"), ("--max-tokens", "0"), ("--questoins", "x")]
+)
+def test_a_wrong_option_is_refused(typed: tuple[str, str]) -> None:
+    with pytest.raises(UsageFailure):
+        ask(*typed)
+
+
+def test_a_full_disk_is_named() -> None:
+    full = Path("/dev/full")
+    with pytest.raises(DiskFull, match="/dev/full"), disk.writing(full):
+        full.write_text("x")
