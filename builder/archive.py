@@ -32,6 +32,9 @@ DAMAGE: Final = (
     EOFError,
     ValueError,
 )
+# The second lock on the door, where there is one: Debian 12's Python 3.11.2 has no filters yet.
+FILTER: Final[dict[str, Any]] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+REFUSED: Final[Any] = getattr(tarfile, "FilterError", ())
 # What the kernel says to a file below a file, or to a name that no file system takes.
 NONSENSE: Final = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -134,6 +137,13 @@ def _folder(name: str, mode: int = 0o755) -> tarfile.TarInfo:
     return member
 
 
+def _own(member: tarfile.TarInfo) -> None:
+    """Let the caller own what is unpacked, and nobody else write it, whatever the archive says."""
+    member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+    if not member.issym():
+        member.mode = member.mode & 0o755 | 0o600
+
+
 class _Member(tarfile.TarInfo):
     """A header; where it is damaged or missing, TarFile would take that for the end."""
 
@@ -220,8 +230,9 @@ def _unpack(raw: IO[bytes], folder: Path) -> None:
         for member in tar:
             judge.check(member)
             try:
-                tar.extract(member, folder, filter="data")
-            except tarfile.FilterError as error:
+                _own(member)
+                tar.extract(member, folder, **FILTER)
+            except REFUSED as error:
                 raise _unsafe(member.name, str(error)) from None
             except OSError as error:
                 if error.errno not in NONSENSE:
