@@ -48,11 +48,12 @@ def memory(root: Path = ROOT) -> Memory:
     limit = total
     for folder in _cgroup(root, "memory"):
         bound = _number(folder, "memory.max", "memory.limit_in_bytes")
-        if bound is None or bound >= total:  # version 1 writes "no limit" as a huge number
+        if bound is None:
             continue
         limit = min(limit, bound)
         used = _number(folder, "memory.current", "memory.usage_in_bytes") or 0
         available = min(available, max(0, bound - used + _cached_files(folder)))
+    # Version 1 writes "no limit" as a huge number.
     return Memory(total, limit if limit < total else None, available)
 
 
@@ -139,7 +140,7 @@ def _cgroup(root: Path, controller: str) -> Iterator[Path]:
     shown, point = mounts[name]
     # Inside a container the mount may show its own cgroup only, while the path is the host's.
     own = paths[name].relative_to(shown) if paths[name].is_relative_to(shown) else PurePosixPath()
-    folder = point if ".." in own.parts else point / own
+    folder = point / own
     while folder != point:
         yield folder
         folder = folder.parent

@@ -119,6 +119,13 @@ def test_a_cgroup_outside_the_namespace_is_not_followed(tmp_path: Path) -> None:
     assert machine.memory(root).limit == LIMIT
 
 
+def test_a_cgroup_that_the_mount_does_not_show_is_not_looked_for(tmp_path: Path) -> None:
+    root = shutil.copytree(MACHINES / "version-1", tmp_path / "root")
+    path = root / "proc/self/cgroup"
+    path.write_text(path.read_text().replace("/docker/", "/elsewhere/"))
+    assert machine.memory(root).limit == LIMIT
+
+
 def test_without_cgroups_the_machine_is_the_limit(tmp_path: Path) -> None:
     root = without_cgroups(tmp_path / "root")
     assert machine.memory(root) == Memory(567860 * 1024, None, 492684 * 1024)
