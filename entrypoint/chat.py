@@ -290,7 +290,7 @@ class Chat:
         )
 
     def _system(self, rest: str) -> None:
-        self._talk.system = rest or None
+        self._talk.system = rest
         self._keep()
 
     def _change_model(self, rest: str) -> None:

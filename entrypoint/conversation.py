@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from entrypoint.disk import writing
 from entrypoint.engines import Message
 from entrypoint.errors import ConfigFailure, MessageTooLong, NotUtf8
 from entrypoint.language import _
+from entrypoint.tomlfile import record
 
 SCHEMA = 1
 
@@ -26,9 +28,9 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """What the model is told: the system prompt and `turns`; it no longer sees `forgotten` ones."""
+    """What the model sees: the system prompt, if any, and `turns`; not the `forgotten` ones."""
 
-    system: str | None = None
+    system: str = ""
     turns: list[Turn] = field(default_factory=list)
     forgotten: list[Turn] = field(default_factory=list)
 
@@ -64,11 +66,13 @@ class Conversation:
         turns = [asdict(turn) for turn in self.forgotten + self.turns]
         data = {"schema": SCHEMA, "system": self.system, "turns": turns}
         scratch = path.with_name(f".{path.name}.tmp")
-        with writing(path):
-            scratch.write_text(
-                json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-            )
-            os.replace(scratch, path)
+        text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+        try:
+            with writing(path):
+                scratch.write_text(text, encoding="utf-8")
+                os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def _messages(self, turns: Sequence[Turn], question: str) -> list[Message]:
         messages: list[Message] = []
@@ -83,15 +87,7 @@ class Conversation:
 def load(path: Path) -> Conversation:
     """Read a saved conversation; raise ConfigFailure if it is absent or malformed, NotUtf8."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] != SCHEMA:
-            raise ConfigFailure(
-                _("{path} has format {found}; this program reads format {known}.").format(
-                    path=path, found=data["schema"], known=SCHEMA
-                )
-            )
-        turns = [Turn(str(turn["question"]), str(turn["answer"])) for turn in data["turns"]]
-        return Conversation(data["system"], turns)
+        return _parse(json.loads(path.read_text(encoding="utf-8")), path.name)
     except UnicodeDecodeError as error:
         raise NotUtf8(
             _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
@@ -106,3 +102,16 @@ def load(path: Path) -> Conversation:
             _("{path} is not a saved conversation: {error}").format(path=path, error=repr(error)),
             next=_("Name another file, or delete this one."),
         ) from None
+
+
+def _parse(data: dict[str, Any], name: str) -> Conversation:
+    """Make a conversation of what a file has; raise ConfigFailure, or KeyError or TypeError."""
+    if data["schema"] != SCHEMA:
+        raise ConfigFailure(
+            _("{path} has format {found}; this program reads format {known}.").format(
+                path=name, found=data["schema"], known=SCHEMA
+            )
+        )
+    if not isinstance(data["system"], str):
+        raise TypeError(data["system"])
+    return Conversation(data["system"], [record(Turn, turn, name) for turn in data["turns"]])

@@ -55,11 +55,12 @@ def pipe(stream: BinaryIO) -> Reader:
         if not line:
             raise EOFError
         try:
-            return line.decode("utf-8").rstrip("\r\n")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise NotUtf8(
                 _("Line {number} of standard input is not UTF-8.").format(number=number),
                 next=_("Convert it first, for example with: iconv -f GB18030 -t UTF-8"),
             ) from None
+        return text.rstrip("\r\n")
 
     return read

@@ -1,0 +1,421 @@
+"""The chat loop, by whole transcripts: what is typed, answered and told."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from entrypoint import conversation, terminal
+from entrypoint.catalog import Catalog, Model
+from entrypoint.chat import Chat
+from entrypoint.conversation import Conversation
+from entrypoint.engines import Answer, Message, Options, Usage
+from entrypoint.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
+
+
+class Parrot:
+    """An engine that repeats the last question; a token is a character."""
+
+    context = 200
+
+    def __init__(self, name: str, mishaps: list[BaseException | None]) -> None:
+        self.name = name
+        self.mishaps = mishaps
+        self.asked: list[tuple[list[Message], Options]] = []
+        self.closed = False
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
+        self.asked.append((list(messages), options))
+        text = f"{self.name}: {messages[-1]['content']}"
+        yield text[:4]
+        if self.mishaps and (mishap := self.mishaps.pop(0)):
+            raise mishap
+        yield text[4:]
+        cut = options.max_tokens is not None
+        yield Usage(10, 4, len(text), 0.25, 50.0, "length" if cut else "stop")
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Generator[tuple[int, str | Usage], None, None]:
+        for index, messages in enumerate(conversations):
+            for piece in self.stream(messages, options):
+                yield index, piece
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(message["content"]) for message in messages)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def model(name: str) -> Model:
+    return Model(name, name.title(), "parrot", "Q4_0", 200, 1, (), "", "", "", "", (), ())
+
+
+class Room:
+    """A chat with parrots, and all that is said in it."""
+
+    def __init__(
+        self,
+        typed: Iterable[str | BaseException],
+        *,
+        person: bool = True,
+        session: Path | None = None,
+        mishaps: Iterable[BaseException | None] = (),
+        talk: Conversation | None = None,
+    ) -> None:
+        self.typed = iter(typed)
+        self.heard: list[str] = []
+        self.engines: list[Parrot] = []
+        self.mishaps = list(mishaps)
+        self.talk = talk or Conversation()
+        self.chat = Chat(
+            Catalog("polly", (model("polly"), model("coco"))),
+            self.open,
+            "polly",
+            Options(),
+            self.talk,
+            read=self.read,
+            write=self.write,
+            say=lambda text: self.heard.append(f"[{text}]"),
+            person=person,
+            session=session,
+        )
+
+    def open(self, name: str) -> Parrot:
+        self.engines.append(Parrot(name, self.mishaps))
+        return self.engines[-1]
+
+    def read(self, prompt: str) -> str:
+        entry = next(self.typed, EOFError())
+        if isinstance(entry, BaseException):
+            raise entry
+        self.heard.append(f"{prompt}{entry}")
+        return entry
+
+    def write(self, text: str) -> None:
+        if self.heard and not self.heard[-1].startswith((">>>", "...", "[")):
+            self.heard[-1] += text
+        else:
+            self.heard.append(text)
+
+    def run(self) -> list[str]:
+        with closing(self.chat):
+            self.chat.run()
+        assert all(engine.closed for engine in self.engines)
+        return self.heard
+
+
+GREETING = "[Ask away, or type /help. Ctrl-D leaves.]"
+
+
+def test_a_conversation() -> None:
+    room = Room(["hello", "", "  why?  "])
+    assert room.run() == [
+        GREETING,
+        ">>> hello",
+        "polly: hello\n",
+        ">>> ",
+        ">>>   why?  ",
+        "polly: why?\n",
+    ]
+    assert [message["content"] for message in room.engines[0].asked[1][0]] == [
+        "hello",
+        "polly: hello",
+        "why?",
+    ]
+
+
+def test_lines_between_triple_quotes_are_one_question() -> None:
+    room = Room(['"""', "/help", "me", '"""', '"""one"""', '"""two', 'three"""'])
+    assert room.run() == [
+        GREETING,
+        '>>> """',
+        "... /help",
+        "... me",
+        '... """',
+        "polly: /help\nme\n",
+        '>>> """one"""',
+        "polly: one\n",
+        '>>> """two',
+        '... three"""',
+        "polly: two\nthree\n",
+    ]
+
+
+def test_quotes_that_never_close_ask_nothing() -> None:
+    room = Room(['"""', "half"])
+    assert room.run()[-1] == '[The input ended before the closing """.]'
+    assert room.engines[0].asked == []
+
+
+def test_ctrl_c_stops_the_answer_and_the_turn_does_not_count() -> None:
+    room = Room(["one", "two"], mishaps=[KeyboardInterrupt()])
+    assert room.run() == [
+        GREETING,
+        ">>> one",
+        "poll\n",
+        "[Stopped. The model forgets this turn; /retry asks again.]",
+        ">>> two",
+        "polly: two\n",
+    ]
+    assert [len(messages) for messages, _options in room.engines[0].asked] == [1, 1]
+
+
+def test_ctrl_c_at_the_prompt_says_how_to_leave() -> None:
+    assert Room([KeyboardInterrupt(), "one"]).run() == [
+        GREETING,
+        "[Ctrl-D or /bye leaves.]",
+        ">>> one",
+        "polly: one\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggestion"), [("/hlep", "/help"), ("/stat", "/stats"), ("/Bye", "/bye")]
+)
+def test_unknown_commands_never_reach_the_model(typed: str, suggestion: str) -> None:
+    room = Room([typed, "/etc/passwd is what?"])
+    heard = room.run()
+    assert f"There is no command {typed}." in heard[2]
+    assert f"Did you mean {suggestion}?" in heard[2]
+    assert "put it between" in heard[4]
+    assert room.engines[0].asked == []
+
+
+def test_help_lists_every_command() -> None:
+    told = "\n".join(Room(["/help"]).run())
+    expected = "/help /set /show /system /model /clear /save /load /retry /stats /bye"
+    assert re.findall(r"/\w+", told)[2:] == expected.split()
+
+
+def test_bye_leaves() -> None:
+    assert Room(["/bye", "never read"]).run() == [GREETING, ">>> /bye"]
+
+
+def test_options_are_set_and_shown() -> None:
+    room = Room(
+        ["/set temperature 0", "/set top-p 0.5", "/set seed 7", "/set max_tokens 3", "hi", "/show"]
+    )
+    heard = room.run()
+    assert "[temperature = 0.0]" in heard
+    assert room.engines[0].asked[0][1] == Options(0, 0.5, 3, 7)
+    assert heard[-7:] == [
+        "[Polly (polly, Q4_0)]",
+        "[temperature = 0.0]",
+        "[top_p = 0.5]",
+        "[max_tokens = 3]",
+        "[seed = 7]",
+        "[System prompt: the model's own]",
+        "[Turns: 1 seen by the model, 0 forgotten; 200 tokens fit.]",
+    ]
+    assert "[The answer was cut: it reached its limit of tokens.]" in heard
+
+
+def test_none_brings_an_option_back_to_its_default() -> None:
+    room = Room(
+        ["/set temperature 0", "/set temperature none", "/set seed 1", "/set seed none", "."]
+    )
+    room.run()
+    assert room.engines[0].asked[0][1] == Options()
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("/set temprature 1", "Did you mean temperature?"),
+        ("/set", "Options: temperature, top_p, max_tokens, seed."),
+        ("/set temperature 3", "temperature: '3' is not a number from 0 to 2."),
+        ("/set temperature", "temperature: '' is not a number from 0 to 2."),
+        ("/set temperature nan", "temperature: 'nan' is not a number from 0 to 2."),
+        ("/set top_p 0", "top_p: '0' is not a number"),
+        ("/set max_tokens 0", "max_tokens: '0' is not a number"),
+        ("/set seed -1", "seed: '-1' is not a number"),
+        ("/model cocoa", "Did you mean coco?"),
+        ("/save", "Name a file."),
+        ("/load", "Name a file."),
+        ("/load /nowhere/talk.json", "/nowhere/talk.json cannot be read"),
+        ("/save /nowhere/talk.json", "/nowhere/talk.json cannot be written"),
+        ("/retry", "There is no question to answer again."),
+        ("/stats", "Nothing has been answered yet."),
+    ],
+)
+def test_a_mistake_is_told_and_the_chat_goes_on(typed: str, told: str) -> None:
+    heard = Room([typed, "still here"]).run()
+    assert told in heard[2]
+    assert heard[3:] == [">>> still here", "polly: still here\n"]
+
+
+def test_the_system_prompt_changes_and_the_conversation_stays() -> None:
+    room = Room(["one", "/system Be brief.", "two", "/system", "three"])
+    room.run()
+    roles = [[message["role"] for message in messages] for messages, _ in room.engines[0].asked]
+    assert roles[1] == ["system", "user", "assistant", "user"]
+    assert roles[2][0] == "user"
+
+
+def test_another_model_goes_on_with_the_conversation() -> None:
+    room = Room(["one", "/model coco", "two"])
+    assert room.run()[3:] == [">>> /model coco", "[Coco]", ">>> two", "coco: two\n"]
+    assert [message["content"] for message in room.engines[1].asked[0][0]] == [
+        "one",
+        "polly: one",
+        "two",
+    ]
+    assert room.engines[0].closed
+
+
+def test_a_model_that_does_not_load_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(["/model coco", "two"])
+    opened: list[str] = []
+
+    def open_(name: str) -> Parrot:
+        opened.append(name)
+        if name == "coco":
+            raise Failure("Coco is asleep.")
+        return Room.open(room, name)
+
+    monkeypatch.setattr(room.chat, "_open", open_)
+    assert room.run()[2:] == ["[Coco is asleep.]", ">>> two", "polly: two\n"]
+    assert opened == ["coco", "polly"]
+
+
+def test_clear_forgets() -> None:
+    room = Room(["one", "/clear", "two", "/clear", "/retry"])
+    assert room.run()[-1] == "[There is no question to answer again.]"
+    assert len(room.engines[0].asked[1][0]) == 1
+
+
+def test_retry_replaces_the_last_answer() -> None:
+    room = Room(["one", "two", "/retry"])
+    assert room.run()[-1] == "polly: two\n"
+    assert room.engines[0].asked[2] == room.engines[0].asked[1]
+    assert [turn.question for turn in room.talk.turns] == ["one", "two"]
+
+
+def test_retry_after_ctrl_c_asks_the_stopped_question() -> None:
+    room = Room(["one", "two", "/retry"], mishaps=[None, KeyboardInterrupt()])
+    assert room.run()[-1] == "polly: two\n"
+    assert [turn.question for turn in room.talk.turns] == ["one", "two"]
+
+
+@pytest.mark.parametrize("mishap", [KeyboardInterrupt(), Failure("No.")])
+def test_a_retry_that_fails_keeps_the_old_answer(mishap: BaseException) -> None:
+    room = Room(["one", "/retry", "two"], mishaps=[None, mishap])
+    room.run()
+    assert [turn.question for turn in room.talk.turns] == ["one", "two"]
+
+
+def test_stats_show_what_the_last_answer_cost() -> None:
+    assert Room(["one", "/stats"]).run()[-1] == (
+        "[prompt 10 tokens, 4 of them cached; answer 10 tokens, 50.0 a second; "
+        "first token after 0.25 s]"
+    )
+
+
+def test_a_full_context_drops_the_oldest_turns_and_says_so() -> None:
+    room = Room(["a" * 30, "b" * 30, "c" * 30])
+    assert "[The context is full. Oldest turns that the model no longer sees: 1.]" in room.run()
+    assert [turn.question[0] for turn in room.talk.forgotten] == ["a"]
+    assert [turn.question[0] for turn in room.talk.turns] == ["b", "c"]
+
+
+def test_a_message_longer_than_the_context_is_refused() -> None:
+    room = Room(["one", "x" * 200, "two"])
+    assert "The message has 200 tokens; the model's context has 200." in room.run()[4]
+    assert [turn.question for turn in room.talk.turns] == ["one", "two"]
+
+
+def test_an_engine_that_dies_is_started_again() -> None:
+    room = Room(["one", "two"], mishaps=[EngineCrashed("It died.")])
+    assert room.run() == [
+        GREETING,
+        ">>> one",
+        "poll\n",
+        "[It died.]",
+        ">>> two",
+        "polly: two\n",
+    ]
+    assert len(room.engines) == 2
+
+
+def test_the_session_is_saved_after_every_turn(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    seen: list[int] = []
+
+    def typed() -> Generator[str, None, None]:
+        yield "one"
+        seen.append(len(conversation.load(path).turns))
+        yield "two"
+        seen.append(len(conversation.load(path).turns))
+        yield "three"  # stopped
+        seen.append(len(conversation.load(path).turns))
+        yield "/clear"
+        seen.append(len(conversation.load(path).turns))
+
+    Room(typed(), session=path, mishaps=[None, None, KeyboardInterrupt()]).run()
+    assert seen == [1, 2, 2, 0]
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    first = Room(["one", "/system Be brief.", f"/save {path}"])
+    assert first.run()[-1] == f"[Saved: {path}]"
+    second = Room([f"/load {path}", "two"])
+    assert "[Turns loaded: 1.]" in second.run()
+    contents = [message["content"] for message in second.engines[0].asked[0][0]]
+    assert contents == ["Be brief.", "one", "polly: one", "two"]
+
+
+def test_a_pipe_gets_answers_and_nothing_else() -> None:
+    room = Room(["one", "two"], person=False)
+    assert [each for each in room.run() if not each.startswith(">>>")] == [
+        "polly: one\n",
+        "polly: two\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "mishap", "kind"),
+    [
+        (["/hlep"], None, UsageFailure),
+        (["x" * 200], None, MessageTooLong),
+        (['"""'], None, UsageFailure),
+        (["one"], EngineCrashed("It died."), EngineCrashed),
+        (["one"], KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_in_a_pipe_a_failure_is_the_end(
+    typed: list[str], mishap: BaseException | None, kind: type[BaseException]
+) -> None:
+    room = Room(typed, person=False, mishaps=[mishap])
+    with pytest.raises(kind):
+        room.run()
+    assert room.engines[0].closed
+
+
+def lines(content: bytes) -> Callable[[str], str]:
+    return terminal.pipe(io.BytesIO(content))
+
+
+def test_a_pipe_is_read_line_by_line() -> None:
+    read = lines("你好\r\nlast".encode())
+    assert (read(""), read("")) == ("你好", "last")
+    with pytest.raises(EOFError):
+        read("")
+
+
+def test_a_byte_order_mark_is_not_text() -> None:
+    assert lines(b"\xef\xbb\xbf/help\n")("") == "/help"
+
+
+def test_a_line_that_is_not_utf8_is_numbered() -> None:
+    read = lines("你好\n".encode() + "你好\n".encode("gbk"))
+    assert read("") == "你好"
+    with pytest.raises(NotUtf8, match="Line 2"):
+        read("")
