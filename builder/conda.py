@@ -16,7 +16,7 @@ from typing import Any, Final
 import rattler
 import requests
 import yaml
-from rattler import RepoDataRecord
+from rattler import PackageCache, RepoDataRecord, ValidationMode
 from rattler.exceptions import GatewayError, InstallerError, InvalidMatchSpecError, SolverError
 
 from entrypoint.errors import (
@@ -93,8 +93,11 @@ def link(records: Sequence[RepoDataRecord], prefix: Path, cache: Path) -> None:
     Raises DownloadFailure, HashMismatch or DiskFull.
     """
     _knock(records[0].channel)
+    # What was unpacked in an earlier run is not trusted either: every file is hashed again.
+    packages = PackageCache.new_layered([cache], validation_mode=ValidationMode.full())
+    work = rattler.install(list(records), prefix, package_cache=packages, show_progress=False)
     try:
-        asyncio.run(rattler.install(list(records), prefix, cache_dir=cache, show_progress=False))
+        asyncio.run(work)
     except InstallerError as error:
         raise _explain(records[0].channel, str(error)) from None
 

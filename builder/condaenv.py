@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import conda_pack
+import conda_pack  # type: ignore[import-untyped]
 
 from builder import archive, conda, disk, hostpython, receipt, report, scratch, trim, wheelhouse
 from builder.run import run
@@ -31,9 +32,12 @@ KEPT = (
     "sha256", "md5", "size", "license", "depends", "constrains",
 )  # fmt: skip
 
-# Every extension module, the modules of every wheel, and what people ask for by these names.
+# The modules of the wheels (which must all be found), every extension module, and what people ask
+# for by these names.
 IMPORT_ALL = """
-import importlib, importlib.metadata, pathlib, sysconfig
+import importlib, importlib.metadata, pathlib, sys, sysconfig
+for name in sys.argv[1:]:
+    importlib.metadata.distribution(name)
 wheels = [name for name in importlib.metadata.packages_distributions() if name.isidentifier()]
 native = [file.name.partition(".")[0]
           for file in (pathlib.Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")]
@@ -97,8 +101,10 @@ def verify(tarball: Path, place: Path) -> None:
     archive.extract(tarball, place)
     python = place / "bin" / "python"
     run([python, place / "bin" / "conda-unpack"])
-    run([python, "-I", "-c", IMPORT_ALL])
-    run([_packages(place) / ENGINE / "llama-server", "--version"])
+    packages = _packages(place)
+    wheels = [path.name.partition("-")[0] for path in packages.glob("*.dist-info")]
+    run([python, "-I", "-c", IMPORT_ALL, *wheels])
+    run([packages / ENGINE / "llama-server", "--version"])
 
 
 def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Origin:
@@ -113,6 +119,7 @@ def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Orig
         except DownloadFailure as failure:
             if "host" not in origins:
                 raise
+            shutil.rmtree(prefix, ignore_errors=True)
             report.say(
                 _("{what} Taking this machine's own Python instead.").format(what=failure.what)
             )
@@ -151,7 +158,8 @@ def _pack(prefix: Path, packed: Path) -> None:
             *("--invalidation-mode", "unchecked-hash", "-s", packed, "-p", "/opt/llmdeploy"),
             _packages(packed).parent,
         ],
-        env={"PYTHONHASHSEED": "0"},  # the order of frozen sets is written into bytecode
+        # The order of frozen sets is written into bytecode; the rest is what a person may have set.
+        env={"PYTHONHASHSEED": "0", "PYTHONPATH": "", "PYTHONOPTIMIZE": ""},
     )
 
 

