@@ -8,7 +8,7 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
@@ -34,7 +34,6 @@ DAMAGE: Final = (
 )
 # The second lock on the door, where there is one: Debian 12's Python 3.11.2 has no filters yet.
 FILTER: Final[dict[str, Any]] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-REFUSED: Final[Any] = getattr(tarfile, "FilterError", ())
 # What the kernel says to a file below a file, or to a name that no file system takes.
 NONSENSE: Final = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -63,9 +62,10 @@ def write_tar(source: Path, target: Path, *, prefix: str = "") -> None:
         draft.unlink(missing_ok=True)
 
 
-def extract(archive: Path, dest: Path) -> None:
+def extract(archive: Path, dest: Path, *, finish: Callable[[Path], None] | None = None) -> None:
     """Unpack a plain, gzip or zstd tar as the folder `dest`, which is whole or not there at all.
 
+    `finish` is called with the unpacked folder before it becomes `dest`, and may still change it.
     Raises UsageFailure if `dest` has content already, UnsafeArchive naming a member that could
     reach out of `dest`, DownloadFailure if the archive is incomplete or damaged, DiskFull.
     """
@@ -87,6 +87,8 @@ def extract(archive: Path, dest: Path) -> None:
                 str(error),
                 _("Fetch it again."),
             ) from None
+        if finish is not None:
+            finish(content)
         _move(content, dest)
 
 
@@ -135,13 +137,6 @@ def _folder(name: str, mode: int = 0o755) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, EPOCH
     return member
-
-
-def _own(member: tarfile.TarInfo) -> None:
-    """Let the caller own what is unpacked, and nobody else write it, whatever the archive says."""
-    member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
-    if not member.issym():
-        member.mode = member.mode & 0o755 | 0o600
 
 
 class _Member(tarfile.TarInfo):
@@ -230,10 +225,7 @@ def _unpack(raw: IO[bytes], folder: Path) -> None:
         for member in tar:
             judge.check(member)
             try:
-                _own(member)
-                tar.extract(member, folder, **FILTER)
-            except REFUSED as error:
-                raise _unsafe(member.name, str(error)) from None
+                _write(tar, member, folder)
             except OSError as error:
                 if error.errno not in NONSENSE:
                     raise
@@ -241,6 +233,21 @@ def _unpack(raw: IO[bytes], folder: Path) -> None:
         while stream.read(CHUNK):  # the checksum comes last
             pass
     judge.finish()
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member. The caller owns it, and nobody else may change it."""
+    path = folder / member.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Where a link cannot be made, tarfile would try a copy and then leave it out, silently.
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        path.hardlink_to(folder / member.linkname)
+    else:
+        member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+        member.mode = 0o755 if member.isdir() else member.mode & 0o755 | 0o600
+        tar.extract(member, folder, **FILTER)
 
 
 def _decompressed(raw: IO[bytes]) -> AbstractContextManager[Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +50,24 @@ def models_dir(settings: Settings) -> Path:
         fetch.fetch(settings, [name])
         quantize.quantize(settings, [name])
     return settings.ready_dir
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return a function that mounts a file system of so many bytes; they go with the test."""
+    as_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        options = f"size={size},uid={os.getuid()}"
+        subprocess.run(
+            [*as_root, "mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True
+        )
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run([*as_root, "umount", place], check=True)
