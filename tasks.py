@@ -40,10 +40,10 @@ def build_env(
 
     从锁文件构建 conda 环境（也可从预制压缩包恢复）。
     """
-    from builder import condaenv, tarball
-
     one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
+        from builder import tarball
+
         tarball.restore(
             settings.load(),
             urls=url or [],
@@ -51,7 +51,9 @@ def build_env(
             sha256=sha256 or None,
         )
     else:
-        condaenv.build(settings.load(), source)
+        from builder import condaenv
+
+        condaenv.build(settings.load(), source)  # type: ignore[arg-type]  # one_of looked
 
 
 @stage(
