@@ -111,7 +111,7 @@ def dump(catalog: Catalog, folder: Path) -> None:
 
 
 def _model(entry: dict[str, Any]) -> Model:
-    values = {
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     values["files"] = tuple(ModelFile(**file) for file in entry["files"])
