@@ -24,8 +24,8 @@ from builder import disk, receipt, report
 from entrypoint.errors import DownloadFailure, HashMismatch
 from entrypoint.language import _
 
-ATTEMPTS: Final = 5  # in a row, before a mirror that brings nothing new is given up
-WAIT = wait_exponential_jitter(multiplier=0.5, max=20)  # seconds between them
+ATTEMPTS: Final = 4  # in a row, before a mirror that brings nothing new is given up
+WAIT = wait_exponential_jitter(multiplier=0.5, max=20, jitter=0.5)  # seconds between them
 TIMEOUT: Final = (10, 60)  # seconds: to connect, and between two pieces
 CHUNK: Final = 1 << 17  # of a slow line a kill should not cost much
 PASSING: Final = {408, 425, 429, 500, 502, 503, 504}  # answers that may be better next time
