@@ -60,15 +60,28 @@ def packages(settings: Settings) -> list[Path]:
     name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
     target = settings.cache_dir / "base" / name
     if not target.is_dir():
-        if not shutil.which("apt-get"):
-            raise CommandFailed(
-                _("The base of the image is made of Debian packages, and there is no apt here."),
-                next=_('Name a base image in llmdeploy.toml: base = "debian@sha256:..."'),
-            )
-        with scratch.folder(target.with_name(f"{name}.tmp")) as work:
-            _download(work)
-            (work / "debs").rename(target)
+        download(PACKAGES, target)
     return sorted(target.glob("*.deb"))
+
+
+def download(names: Sequence[str], folder: Path) -> None:
+    """Download Debian packages as the new `folder`; raise CommandFailed where apt cannot."""
+    if not shutil.which("apt-get"):
+        raise CommandFailed(
+            _("The base of the image is made of Debian packages, and there is no apt here."),
+            next=_('Name a base image in llmdeploy.toml: base = "debian@sha256:..."'),
+        )
+    with scratch.folder(folder.with_name(f".{folder.name}")) as work:
+        debs = work / "debs"
+        debs.mkdir()
+        try:
+            run(["apt-get", "download", "-qq", *names], cwd=debs)
+        except CommandFailed:  # no lists, or lists so old that the mirror has moved on
+            (work / "lists/partial").mkdir(parents=True)
+            ours = ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work}"]
+            run(["apt-get", "update", "-qq", *ours])
+            run(["apt-get", "download", "-qq", *ours, *names], cwd=debs)
+        debs.rename(folder)
 
 
 def describe(package: Path) -> dict[str, str]:
@@ -92,17 +105,3 @@ def unpack(debs: Sequence[Path], root: Path) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for name, text in ACCOUNTS.items():
         (root / name).write_text(text.format(id=USER))
-
-
-def _download(folder: Path) -> None:
-    """Download into `folder`/debs, if need be with package lists of our own beside it."""
-    debs = folder / "debs"
-    debs.mkdir()
-    try:
-        run(["apt-get", "download", "-qq", *PACKAGES], cwd=debs)
-    except CommandFailed:  # no lists, or lists so old that the mirror has moved on
-        lists = folder / "lists"
-        (lists / "partial").mkdir(parents=True)
-        fresh = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={folder}"]
-        run(["apt-get", "update", "-qq", *fresh])
-        run(["apt-get", "download", "-qq", *fresh, *PACKAGES], cwd=debs)

@@ -216,7 +216,12 @@ def _parts(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) 
             for deb in debs
         ),
         *(
-            {"type": "library", "name": package["name"], "version": package["version"]}
+            {
+                "type": "library",
+                "name": package["name"],
+                "version": package["version"],
+                "hashes": [{"alg": "SHA-256", "content": package["sha256"]}],
+            }
             for package in environment["packages"]
         ),
         *(

@@ -26,7 +26,7 @@ from entrypoint.language import _
 PREFIX = "opt/llmdeploy"
 
 # Of the packed environment, what only serves a person at a shell.
-UNNEEDED = ("bin/activate", "bin/deactivate", "bin/conda-unpack", "bin/conda_unpack_progress.py")
+UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
 
 # conda-unpack would write the folder that it lies in. The image's is meant, so its list of files
 # is taken and its function called with that.
@@ -105,8 +105,9 @@ def _environment(tarball: Path, root: Path) -> None:
     prefix = root / PREFIX
     archive.extract(tarball, prefix)
     run([prefix / "bin/python3", "-B", "-c", RELOCATE, prefix, f"/{PREFIX}"])
-    for name in UNNEEDED:
-        (prefix / name).unlink(missing_ok=True)
+    for pattern in UNNEEDED:
+        for path in prefix.glob(pattern):
+            path.unlink()
 
 
 def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer:

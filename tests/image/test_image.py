@@ -1,5 +1,7 @@
 """What the image is made of, and that the same recipe makes the same image."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

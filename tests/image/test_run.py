@@ -1,5 +1,7 @@
 """The image as a user runs it: offline, read-only, without privileges."""
 
+from __future__ import annotations
+
 import json
 import re
 import time
@@ -7,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pexpect
 import pytest
 
+from builder.image import HARDENED
 from builder.settings import Settings
 from docker import DockerClient
 
@@ -48,7 +52,7 @@ def test_the_default_command_is_chat(run: Run) -> None:
 
 def test_threads_follow_the_cpu_quota(run: Run) -> None:
     report = json.loads(run("doctor", "--json", flags=["--cpus", "1"]).stdout)
-    assert report["threads"] == 1
+    assert report["threads"]["count"] == 1
 
 
 def test_too_little_memory_is_told_before_loading(run: Run) -> None:
@@ -116,3 +120,36 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@pytest.fixture
+def terminal(image: str) -> Iterator[pexpect.spawn[str]]:
+    """Return a chat in a pseudo-terminal, at its first prompt."""
+    command = ["run", "--rm", "-it", *HARDENED, image, "chat", *STEADY]
+    child = pexpect.spawn("docker", command, encoding="utf-8", timeout=120, dimensions=(40, 100))
+    child.expect_exact(">>>")
+    yield child
+    child.close(force=True)
+
+
+def test_a_person_talks_stops_an_answer_and_leaves(terminal: pexpect.spawn[str]) -> None:
+    terminal.sendline("请介绍同济大学。")
+    terminal.expect("大学[^>]*大学[^>]*")  # the echo of the question, and the answer
+    terminal.expect_exact(">>>")
+
+    terminal.sendline("从一数到一千，每个数字一行。")
+    terminal.expect("[一二三1-9]\r?\n")
+    terminal.sendintr()
+    terminal.expect_exact(">>>")
+
+    terminal.sendline("/show")
+    terminal.expect_exact("qwen2.5-coder-0.5b")
+    terminal.expect_exact(">>>")
+    terminal.sendline("/hlep")
+    terminal.expect_exact("/help")
+    terminal.expect_exact(">>>")
+
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus == 0
