@@ -64,7 +64,9 @@ def _parser() -> Parser:
         epilog=_("Without a command: chat."),
     )
     debug = _("show where in the program an error came from")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument(
+        "--version", action="version", version=_version(), help=_("print the version")
+    )
     parser.add_argument("--debug", action="store_true", help=debug)
     commands: Commands = parser.add_subparsers(metavar="COMMAND", title=_("commands"))
     for mode in MODES:

@@ -17,6 +17,9 @@ from entrypoint.language import _
 Number = TypeVar("Number", int, float)
 
 
+argparse._ = _  # type: ignore[attr-defined]  # its own texts come from our catalogue too
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but a mistake is a UsageFailure and options are never abbreviated."""
 
