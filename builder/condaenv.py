@@ -18,6 +18,7 @@ from entrypoint.errors import CommandFailed, DownloadFailure
 from entrypoint.language import _
 
 Origin = Literal["lock", "host"]
+Source = Literal["auto", "lock", "host"]
 
 LOCK = ROOT / "env" / "conda-linux-64.lock"
 ENGINE = "llmdeploy_llamacpp"
@@ -47,7 +48,7 @@ for name in sorted({*wheels, *native, *named}):
 """
 
 
-def build(settings: Settings, source: Literal["auto", "lock", "host"]) -> None:
+def build(settings: Settings, source: Source) -> None:
     """Build dist/env/runtime.tar.zst and its receipt, unless they are there and current.
 
     "lock" links the locked conda packages, "host" this machine's Python, "auto" the former if its

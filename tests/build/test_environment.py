@@ -1,0 +1,333 @@
+"""The environment, built for real: the same bytes every time, and nothing missing elsewhere."""
+
+import functools
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from builder import archive, base, conda, condaenv, hostpython, receipt, wheelhouse
+from builder.settings import ROOT, Settings
+from entrypoint.errors import CommandFailed, DownloadFailure, HashMismatch
+
+DEAD = "http://127.0.0.1:9"  # nobody listens on the port `discard`
+BUILD = """
+import sys
+from builder import condaenv
+from builder.settings import Settings
+condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
+"""
+
+Serve = Callable[[float], str]
+
+
+class Channel(http.server.SimpleHTTPRequestHandler):
+    """Serves files; of packages only the part that it was told to."""
+
+    def __init__(self, part: float, *args: object, directory: str) -> None:
+        self.part = part
+        super().__init__(*args, directory=directory)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        if not self.path.endswith(".conda"):
+            return super().do_GET()
+        content = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: int(len(content) * self.part)])
+        return None
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Iterator[Serve]:
+    """Return what starts a conda channel on loopback with the Python of this machine in it."""
+    servers = []
+
+    def start(part: float) -> str:
+        folder = hostpython.channel(settings).removeprefix("file://")
+        handler = functools.partial(Channel, part, directory=folder)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, settings: Settings, environment: Path) -> Path:
+    """Return a cache with nothing in it but the engine's wheel."""
+    assert environment.exists()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "engine").symlink_to(settings.cache_dir / "engine")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def lock(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a conda lock of this machine's Python, in the place of the repository's."""
+    path = tmp_path / "conda.lock"
+    path.write_text(conda.dump(conda.solve(["python"], hostpython.channel(settings))))
+    monkeypatch.setattr(condaenv, "LOCK", path)
+    return path
+
+
+def members(tarball: Path) -> dict[str, int]:
+    with (
+        tarball.open("rb") as raw,
+        zstandard.ZstdDecompressor().stream_reader(raw) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        return {member.name: member.size for member in tar}
+
+
+def read(dist: Path) -> dict[str, object]:
+    return json.loads((dist / "env" / "receipt.json").read_text())  # type: ignore[no-any-return]
+
+
+def leftovers(dist: Path) -> list[str]:
+    return [path.name for path in (dist / "env").iterdir() if path.suffix != ".lock"]
+
+
+def host_build(settings: Settings, dist: Path) -> Path:
+    condaenv.build(Settings(dist=str(dist), cache=settings.cache), "host")
+    return dist / "env" / "runtime.tar.zst"
+
+
+def test_two_builds_from_scratch_have_the_same_bytes(
+    cache: Path, settings: Settings, tmp_path: Path
+) -> None:
+    here = host_build(settings, tmp_path / "a")
+    there = host_build(Settings(cache=str(cache)), tmp_path / "another" / "place")
+    assert receipt.sha256(here) == receipt.sha256(there)
+
+
+def test_a_second_build_does_nothing(
+    environment: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = environment.stat()
+    condaenv.build(settings, "auto")
+    assert environment.stat() == before
+    assert "nothing changed" in capsys.readouterr().err
+
+
+def test_the_receipt_lists_every_package_with_its_hash(environment: Path) -> None:
+    facts = json.loads(environment.with_name("receipt.json").read_text())
+    locked = wheelhouse.RUNTIME.read_text()
+    wheels = [package for package in facts["packages"] if package["kind"] == "wheel"]
+    assert [package["name"] for package in wheels] == [
+        "llmdeploy_llamacpp", "prompt_toolkit", "wcwidth",
+    ]  # fmt: skip
+    for package in wheels[1:]:
+        assert f"{package['name'].replace('_', '-')}=={package['version']}" in locked
+        assert f"--hash=sha256:{package['sha256']}" in locked
+    assert all(len(package["sha256"]) == 64 for package in facts["packages"])
+    assert facts["python"] in [package["version"] for package in facts["packages"]]
+
+
+def test_only_what_the_container_needs_is_packed(environment: Path) -> None:
+    content = members(environment)
+    assert sum(content.values()) < 100e6
+    for unwanted in ("/torch/", "/transformers/", "/pip/", "/test/", "/include/", "llama-quantize"):
+        assert not [name for name in content if unwanted in name]
+    assert not [name for name in content if name.endswith((".a", ".conda", ".whl"))]
+    # Bytecode for every module: the image is read-only.
+    sources = {name for name in content if name.endswith(".py") and "/lib/python" in f"/{name}"}
+    compiled = {name for name in content if name.endswith(".pyc")}
+    assert len(compiled) == len(sources)
+
+
+def test_it_runs_on_a_base_without_this_machines_python(
+    environment: Path, settings: Settings, tmp_path: Path
+) -> None:
+    run_on_bare_base(environment, settings, tmp_path)
+
+
+def test_debians_own_python_will_do(settings: Settings, cache: Path, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    run("/usr/bin/python3", "-m", "venv", "--without-pip", tmp_path / "venv")
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--require-hashes")
+    run(*pip, "--quiet", "--only-binary", ":all:", "-r", ROOT / "env" / "host.lock")
+    run(python, "-c", BUILD, tmp_path / "dist", cache)
+    run_on_bare_base(tmp_path / "dist/env/runtime.tar.zst", settings, tmp_path)
+
+
+def run(*argv: str | Path) -> str:
+    done = subprocess.run(
+        [str(word) for word in argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_on_bare_base(tarball: Path, settings: Settings, tmp_path: Path) -> None:
+    """Import everything where there is a C and a C++ library and nothing else of this machine."""
+    root = tmp_path / "root"
+    base.unpack(base.packages(settings), root)
+    archive.extract(tarball, root / "opt" / "llmdeploy")
+    (root / "proc").mkdir(exist_ok=True)  # where a program learns where it lies
+    inside = ("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--root", root)
+    wheels = ("llmdeploy-llamacpp", "prompt-toolkit", "wcwidth")
+    run(*inside, "/opt/llmdeploy/bin/python", "-I", "-c", condaenv.IMPORT_ALL, *wheels)
+    (server,) = (root / "opt/llmdeploy/lib").glob("python3.*/site-packages/*/llama-server")
+    run(*inside, f"/{server.relative_to(root)}", "--version")
+    prefix = run(*inside, "/opt/llmdeploy/bin/python3", "-c", "import sys; print(sys.prefix)")
+    assert prefix == "/opt/llmdeploy\n"
+
+
+def test_locked_packages_come_from_any_channel_and_give_the_same_bytes(
+    serve: Serve, lock: Path, settings: Settings, cache: Path, tmp_path: Path
+) -> None:
+    assert lock.exists()
+    condaenv.build(Settings(dist=str(tmp_path / "d"), cache=str(cache), channel=serve(1)), "lock")
+    facts = read(tmp_path / "d")
+    assert facts["source"] == "lock"
+    assert receipt.sha256(tmp_path / "d/env/runtime.tar.zst") == receipt.sha256(
+        host_build(settings, tmp_path / "host")
+    )
+
+
+@pytest.mark.parametrize("source", ["lock", "auto"])
+def test_a_package_that_is_not_the_locked_one_is_refused(
+    source: condaenv.Source, serve: Serve, lock: Path, cache: Path, tmp_path: Path
+) -> None:
+    (wrong,) = [line for line in lock.read_text().splitlines() if line.startswith("sha256")]
+    lock.write_text(lock.read_text().replace(wrong, f'sha256 = "{"0" * 64}"'))
+    mirror = Settings(dist=str(tmp_path / "d"), cache=str(cache), channel=serve(1))
+    with pytest.raises(HashMismatch, match="not the locked one"):
+        condaenv.build(mirror, source)
+    assert leftovers(tmp_path / "d") == []
+
+
+@pytest.mark.usefixtures("lock")
+def test_a_truncated_package_is_refused(serve: Serve, cache: Path, tmp_path: Path) -> None:
+    mirror = Settings(dist=str(tmp_path / "d"), cache=str(cache), channel=serve(0.5))
+    with pytest.raises(DownloadFailure, match="does not deliver"):
+        condaenv.build(mirror, "lock")
+    assert leftovers(tmp_path / "d") == []
+
+
+def test_an_unreachable_channel_is_named(tmp_path: Path, settings: Settings) -> None:
+    dead = Settings(dist=str(tmp_path), cache=settings.cache, channel=DEAD)
+    with pytest.raises(DownloadFailure, match=DEAD):
+        condaenv.build(dead, "lock")
+    assert leftovers(tmp_path) == []
+
+
+def test_without_a_channel_auto_takes_this_machines_python(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condaenv.build(Settings(dist=str(tmp_path), cache=settings.cache, channel=DEAD), "auto")
+    assert read(tmp_path)["source"] == "host"
+    assert "Taking this machine's own Python instead" in capsys.readouterr().err
+
+
+def test_a_build_killed_while_packing_is_built_anew(settings: Settings, tmp_path: Path) -> None:
+    dist = tmp_path / "killed"
+    argv = [sys.executable, "-c", BUILD, str(dist), settings.cache]
+    with subprocess.Popen(argv, cwd=ROOT, start_new_session=True) as process:
+        packing = dist / "env" / ".work" / "packed" / "lib"
+        while not packing.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert leftovers(dist) == [".work"]
+    assert receipt.sha256(host_build(settings, dist)) == receipt.sha256(
+        host_build(settings, tmp_path / "whole")
+    )
+    assert sorted(leftovers(dist)) == ["receipt.json", "runtime.tar.zst"]
+
+
+FULL = """
+import sys
+from pathlib import Path
+from builder import condaenv
+from builder.settings import Settings
+from entrypoint.errors import Failure
+condaenv.NEEDED = int(sys.argv[3])
+try:
+    condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
+except Failure as failure:
+    left = [path.name for path in Path(sys.argv[1], "env").iterdir() if path.suffix != ".lock"]
+    print(type(failure).__name__, left)
+"""
+
+
+# While linking, installing, packing, trying; and before any of that.
+@pytest.mark.parametrize(
+    ("megabytes", "needed"), [(20, 0), (60, 0), (110, 0), (140, 0), (140, condaenv.NEEDED)]
+)
+def test_a_full_disk_is_named_and_nothing_is_left(
+    megabytes: int, needed: int, settings: Settings, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", FULL, str(tmp_path), settings.cache, str(needed)]
+    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs {tmp_path} && exec "$@"'
+    told = run("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *words)
+    assert told == "DiskFull []\n"
+
+
+def test_a_wheel_that_is_not_the_locked_one_is_refused(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = wheelhouse.RUNTIME.read_text()
+    hashes = [word for word in text.split() if word.startswith("--hash")]
+    for each in hashes:
+        text = text.replace(each, f"--hash=sha256:{'0' * 64}")
+    (tmp_path / "runtime.lock").write_text(text)
+    monkeypatch.setattr(wheelhouse, "RUNTIME", tmp_path / "runtime.lock")
+    cache = Settings(cache=str(tmp_path / "cache"))
+    with pytest.raises(HashMismatch, match="not the locked one"):
+        wheelhouse.runtime_wheels(cache, Path(sys.executable))
+    assert not [path for path in (tmp_path / "cache/wheels").iterdir() if path.is_dir()]
+    assert settings.cache_dir != cache.cache_dir
+
+
+def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
+    settings: Settings, tmp_path: Path
+) -> None:
+    prefix = tmp_path / "prefix"
+    records = conda.solve(["python"], hostpython.channel(settings))
+    conda.link(records, prefix, settings.cache_dir / "conda")
+    python = prefix / "bin" / "python"
+    wheels = wheelhouse.runtime_wheels(Settings(cache=str(tmp_path / "cache")), python)
+    changed = next(wheels.glob("prompt_toolkit*"))
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    engine = wheelhouse.engine_wheel(settings)
+    with pytest.raises(HashMismatch, match="not the locked one"):
+        wheelhouse.install(python, wheels, engine)
+    wheels = wheelhouse.runtime_wheels(Settings(cache=str(tmp_path / "cache")), python)
+    wheelhouse.install(python, wheels, engine)
+
+
+def test_the_engines_wheel_is_kept_for_machines_without_a_compiler(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = wheelhouse.engine_wheel(settings)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert wheelhouse.engine_wheel(settings) == wheel
+
+
+def test_without_wheel_and_compiler_the_missing_compiler_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandFailed, match=r"no C\+\+ compiler") as failure:
+        wheelhouse.engine_wheel(Settings(cache=str(tmp_path)))
+    assert "g++" in failure.value.next
