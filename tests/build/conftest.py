@@ -1,0 +1,53 @@
+"""The program in the environment that was built, with the models that were quantized."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from builder import archive
+from builder.settings import ROOT
+
+Start = Callable[..., "Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def unpacked(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the environment, unpacked."""
+    place = tmp_path_factory.mktemp("environment")
+    archive.extract(environment, place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def start(unpacked: Path, models_dir: Path) -> Start:
+    """Return a function that starts `llmdeploy WORDS` and returns the process."""
+
+    def start(*words: str | Path, models: Path = models_dir) -> Popen[str]:
+        return Popen(
+            [unpacked / "bin/python3", "-m", "entrypoint", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(models)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run(start: Start) -> Run:
+    """Return a function that runs `llmdeploy WORDS` to its end."""
+
+    def run(*words: str | Path, **where: Path) -> subprocess.CompletedProcess[str]:
+        with start(*words, **where) as process:
+            out, err = process.communicate(timeout=900)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    return run
