@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final
 
-from builder import disk, models, receipt, report, sources
+from builder import disk, models, receipt, report, scratch, sources
 from builder.download import display
+from builder.edge import one_of
 from builder.models import Intent, Source
 from builder.settings import Settings
 from entrypoint.catalog import ModelFile
-from entrypoint.errors import ConfigFailure, DownloadFailure, Failure, HashMismatch
+from entrypoint.errors import DownloadFailure, HashMismatch, LockDrift
 from entrypoint.language import _
 
-PARALLEL = 4  # files at once
-LOOK = 0.5  # seconds between two looks at how much has come
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+LOOK: Final = 0.2  # seconds between two looks at how much has come
 
 
 def fetch(
@@ -34,170 +33,203 @@ def fetch(
 ) -> None:
     """Bring the models `names` (default: the default one) to dist/models/raw/<model>/.
 
-    Only sources of the kind `source`, if given, are tried. A model without locked hashes is
-    refused unless `trust_on_first_use`, which records what came. Raises UnknownModel,
-    ConfigFailure, DiskFull, HashMismatch if wrong bytes came, DownloadFailure if none did.
+    Only sources of the kind `source`, if given, are tried. A model with files that models.lock
+    does not have is refused unless `trust_on_first_use`, which records what came. Raises
+    UnknownModel, ConfigFailure, UsageFailure, LockDrift, DiskFull, HashMismatch if wrong bytes
+    came, DownloadFailure if none did.
     """
     known = models.load()
     for name in names or [known.default]:
         intent = known.find(name)
-        with report.step(_("Model {name}").format(name=name)):
+        with report.step(_("Fetching {model}").format(model=name)):
             _fetch(settings, intent, _chosen(intent, source), trust=trust_on_first_use)
 
 
 def inputs(name: str) -> dict[str, str]:
     """Return what a fetched model's receipt must have been made from: its locked hashes."""
-    return {file.path: file.sha256 for file in models.locked().get(name, ())}
+    wanted = _locked(models.load().find(name))
+    return {file.path: file.sha256 for file in wanted}
+
+
+def _locked(intent: Intent) -> list[ModelFile]:
+    return [file for file in models.locked().get(intent.name, ()) if intent.wants(file.path)]
 
 
 def _chosen(intent: Intent, kind: str | None) -> list[Source]:
-    chosen = [each for each in intent.sources if kind in (None, models.kind(each))]
-    if not chosen:
-        raise ConfigFailure(
-            _("{model} has no source of the kind {kind}.").format(model=intent.name, kind=kind),
-            _("It has: {names}.").format(names=", ".join(map(models.kind, intent.sources))),
-        )
-    return chosen
+    kinds = [models.kind(each) for each in intent.sources]
+    if kind is not None:
+        one_of("--source", kind, kinds)
+    return [each for each in intent.sources if kind in (None, models.kind(each))]
 
 
 def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: bool) -> None:
-    folder = settings.dist_dir / "models" / "raw" / intent.name
-    wanted = models.locked().get(intent.name, ())
-    if wanted and receipt.current(folder / "receipt.json", inputs(intent.name)):
+    place = settings.dist_dir / "models" / "raw" / intent.name
+    if _done(intent, place):
         report.say(_("nothing changed"))
         return
-    if not wanted and not trust:
-        raise ConfigFailure(
-            _("{model} is not locked: nobody has recorded its hashes yet.").format(
-                model=intent.name
-            ),
-            _("Without them a wrong or changed file could not be told from the right one."),
-            _("To trust what comes now and record it, add --trust-on-first-use."),
+    if _unlocked(intent) and not trust:
+        raise LockDrift(
+            _("models.lock does not have all hashes of {model}.").format(model=intent.name),
+            _("It has none for: {names}.").format(names=", ".join(_unlocked(intent))),
+            _("To trust what comes now, and record it, add --trust-on-first-use."),
         )
-    part = folder.with_name(f".{folder.name}.part")
-    with _alone(part), disk.guard(part), _quiet():
-        delivered = _from_any(chosen, wanted, part)
-        files = wanted or _record(intent.name, part)
-        _settle(part, folder, files, source=models.kind(delivered))
+    _silence_sdks()
+    with scratch.kept(place.with_name(f".{place.name}")) as folder, disk.guard(folder):
+        if not _done(intent, place):  # another process may have fetched it meanwhile
+            _complete(intent, chosen, folder, place)
+        shutil.rmtree(folder)
 
 
-def _from_any(chosen: list[Source], wanted: tuple[ModelFile, ...], part: Path) -> Source:
-    """Let the sources fill `part` in turn; return the one that completed it."""
-    failures: list[Failure] = []
+def _done(intent: Intent, place: Path) -> bool:
+    return not _unlocked(intent) and receipt.current(place / "receipt.json", inputs(intent.name))
+
+
+def _unlocked(intent: Intent) -> list[str]:
+    """Return the wanted files, or patterns of them, that the lock has nothing for."""
+    paths = [file.path for file in _locked(intent)]
+    return [
+        pattern for pattern in intent.files if not any(fnmatchcase(path, pattern) for path in paths)
+    ]
+
+
+def _complete(intent: Intent, chosen: list[Source], folder: Path, place: Path) -> None:
+    """Gather all files in `folder`/model, where only right ones get, and move that to `place`."""
+    right, coming = folder / "model", folder / "coming"
+    for path in (right, coming):
+        path.mkdir(exist_ok=True)
+    locked, unlocked = _locked(intent), _unlocked(intent)
+    _keep_right(locked, right, place)
+
+    def attempt(source: Source) -> None:
+        found = _first_seen(source, unlocked, locked) if unlocked else []
+        _bring(source, [*locked, *found], coming, right)
+        if unlocked:
+            _record(intent.name, [*locked, *found], right)
+
+    source = _from_any(chosen, attempt)
+    outputs = [right / file.path for file in _locked(intent)]
+    receipt.write(right / "receipt.json", inputs(intent.name), outputs, source=source)
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(right, place)
+
+
+def _keep_right(locked: Iterable[ModelFile], right: Path, place: Path) -> None:
+    """Take what an earlier run left, here or at the place itself, and throw the rest away."""
+    paths = {file.path: file for file in locked}
+    for path in _files(right):
+        file = paths.get(path.relative_to(right).as_posix())
+        if file is None or not _is(path, file):
+            path.unlink()
+    for file in paths.values():
+        if not (right / file.path).exists() and _is(place / file.path, file):
+            (right / file.path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(place / file.path, right / file.path)
+
+
+def _from_any(chosen: list[Source], attempt: Callable[[Source], None]) -> str:
+    """Try the sources in turn; return the kind of the one that completed the model."""
+    failures = []
     for source in chosen:
+        kind = models.kind(source)
+        report.say(_("trying {source}").format(source=kind))
         try:
-            sources.check(source)
-            _from_one(source, wanted or _listed(source), part)
+            attempt(source)
         except (DownloadFailure, HashMismatch) as failure:
-            report.say(f"{models.kind(source)}: {' '.join(str(failure).split())}")
-            failures.append(failure)
+            report.say(f"{kind}: {failure.what}")
+            failures.append((kind, failure))
         else:
-            report.say(_("{source}: complete and right").format(source=models.kind(source)))
-            return source
-    wrong = any(isinstance(failure, HashMismatch) for failure in failures)
+            return kind
+    wrong = any(isinstance(failure, HashMismatch) for _kind, failure in failures)
     raise (HashMismatch if wrong else DownloadFailure)(
         _("No source delivered the right files."),
-        "\n  ".join(failure.what for failure in failures),
+        "\n  ".join(f"{kind}: {failure.what}" for kind, failure in failures),
         _("What is right is kept: run the same task again to go on."),
     )
 
 
-def _listed(source: Source) -> tuple[ModelFile, ...]:
-    return tuple(ModelFile(path, 0, "") for path in sources.files(source))
+def _first_seen(
+    source: Source, patterns: Iterable[str], locked: Iterable[ModelFile]
+) -> list[ModelFile]:
+    """Return the files of an unlocked model that a source has; each pattern must find one."""
+    found = [file for file in sources.listing(source) if models.is_safe(file.path)]
+    known = {file.path for file in locked}
+    wanted: dict[str, ModelFile] = {}
+    for pattern in patterns:
+        matching = [file for file in found if fnmatchcase(file.path, pattern)]
+        if not matching:
+            raise DownloadFailure(_("It has no file {pattern}.").format(pattern=pattern))
+        wanted |= {file.path: file for file in matching if file.path not in known}
+    return list(wanted.values())
 
 
-def _from_one(source: Source, wanted: Iterable[ModelFile], part: Path) -> None:
-    """Bring every file that is not there and right; raise HashMismatch naming all wrong ones."""
-    missing = [file for file in wanted if not _is_right(part / file.path, file)]
-    disk.require(part, sum(file.size for file in missing))
-    with _progress(part, sum(file.size for file in wanted)), ThreadPoolExecutor(PARALLEL) as pool:
-        tries = [pool.submit(sources.deliver, source, file, part) for file in missing]
-        for attempt in tries:
-            attempt.result()
-    wrong = [file for file in missing if not _is_right(part / file.path, file)]
-    for file in wrong:
-        (part / file.path).unlink(missing_ok=True)
+def _bring(source: Source, files: Iterable[ModelFile], coming: Path, right: Path) -> None:
+    """Let one source bring the files that are not there yet; raise HashMismatch for wrong ones."""
+    missing = [file for file in files if not (right / file.path).exists()]
+    for file in missing:  # the hubs' SDKs believe in any file that has the right name
+        if not _is(coming / file.path, file):
+            (coming / file.path).unlink(missing_ok=True)
+    needed = sources.copies(source) * sum(file.size for file in missing)
+    disk.require(coming, needed - _weight(coming))
+    failed = None
+    try:
+        with _progress(coming, needed):
+            sources.deliver(source, missing, coming)
+    except (DownloadFailure, HashMismatch) as failure:
+        failed = failure
+    wrong = []
+    for file in missing:
+        path = coming / file.path
+        if _is(path, file) or (failed is None and not file.sha256):
+            (right / file.path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, right / file.path)
+        elif path.exists():
+            path.unlink()
+            wrong.append(file.path)
     if wrong:
         raise HashMismatch(
-            _("These files are missing or not the locked ones: {names}.").format(
-                names=", ".join(file.path for file in wrong)
-            )
+            _("These files are not the locked ones: {names}.").format(names=", ".join(wrong))
         )
+    if failed:
+        raise failed
 
 
-def _is_right(path: Path, file: ModelFile) -> bool:
-    """Tell whether a file is the locked one; without a hash, whether it is there at all."""
-    if not path.is_file():
-        return False
-    if not file.sha256:
-        return True
-    return path.stat().st_size == file.size and receipt.sha256(path) == file.sha256
+def _is(path: Path, file: ModelFile) -> bool:
+    """Tell whether a file is there with the right bytes; without a hash, nothing is."""
+    return (
+        path.is_file()
+        and file.size in (0, path.stat().st_size)
+        and receipt.sha256(path) == file.sha256
+    )
 
 
-def _record(name: str, part: Path) -> tuple[ModelFile, ...]:
+def _record(name: str, files: Iterable[ModelFile], right: Path) -> None:
     """Put what came for an unlocked model into models.lock."""
-    paths = (path for path in sorted(part.rglob("*")) if path.is_file())
-    named = ((path, str(path.relative_to(part))) for path in paths)
-    files = tuple(
-        ModelFile(name, path.stat().st_size, receipt.sha256(path))
-        for path, name in named
-        if not name.startswith(".")
+    came = [(file.path, right / file.path) for file in files]
+    models.record(
+        name,
+        [ModelFile(path, place.stat().st_size, receipt.sha256(place)) for path, place in came],
     )
-    models.record(name, files)
-    report.say(_("recorded {count} files in models.lock").format(count=len(files)))
-    return files
+    report.say(_("recorded {count} files in models.lock").format(count=len(came)))
 
 
-def _settle(part: Path, folder: Path, files: Iterable[ModelFile], *, source: str) -> None:
-    """Drop what the sources left beside the files, add the receipt, and give it its name."""
-    kept = {part / file.path for file in files}
-    for path in sorted(part.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in kept:
-            path.unlink()
-    receipt.write(
-        part / "receipt.json", {file.path: file.sha256 for file in files}, kept, source=source
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+def _silence_sdks() -> None:
+    """Show nothing of the hubs' SDKs: their bars and warnings would spoil our one display."""
+    os.environ["TQDM_DISABLE"] = "1"  # read when the SDKs are imported
+    for name in ("modelscope", "modelscope_hub", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
-def _alone(part: Path) -> Iterator[None]:
-    """Hold `part`, which survives a killed run, against a second run at the same time."""
-    part.mkdir(parents=True, exist_ok=True)
-    handle = os.open(part, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        part.mkdir(exist_ok=True)  # the run that we waited for may have finished it
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the hubs' SDKs: their bars and warnings would spoil our one display."""
-    os.environ.update(QUIET)
-    loggers = [logging.getLogger(name) for name in ("modelscope", "modelscope_hub")]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    yield
-
-
-@contextmanager
-def _progress(part: Path, total: int) -> Iterator[None]:
-    """Show how much has come, whoever brings it: by looking at what grows in `part`."""
+def _progress(folder: Path, total: int) -> Iterator[None]:
+    """Show how much has come, whoever brings it: by looking at what grows in `folder`."""
     done = threading.Event()
     with display() as start:
-        advance = start(_("fetching"))
+        advance = start(folder.parent.name.removeprefix("."))
 
         def watch() -> None:
             seen = 0
             while not done.wait(LOOK):
-                now = _weight(part)
+                now = _weight(folder)
                 advance(now - seen, total or None)
                 seen = now
 
@@ -210,11 +242,15 @@ def _progress(part: Path, total: int) -> Iterator[None]:
             watcher.join()
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_dir()]
+
+
 def _weight(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
+    for path in _files(folder):
         try:
-            total += path.lstat().st_size
+            total += path.stat().st_size
         except FileNotFoundError:  # moved to its place meanwhile
             continue
     return total

@@ -27,6 +27,20 @@ def folder(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def kept(path: Path) -> Iterator[Path]:
+    """Yield the folder at `path` with what is in it, for work that goes on where it ended.
+
+    A second process that wants the same one waits. Who has finished the work removes the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    try:
+        yield path
+    finally:
+        os.close(lock)
+
+
 def _lock(path: Path) -> int:
     """Make and lock a folder; the kernel drops the lock of a dead process, no file stays behind."""
     while True:
