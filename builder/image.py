@@ -220,7 +220,7 @@ def _parts(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) 
                 "type": "library",
                 "name": package["name"],
                 "version": package["version"],
-                "hashes": [{"alg": "SHA-256", "content": package["sha256"]}],
+                "hashes": _hashes(package.get("sha256")),
             }
             for package in environment["packages"]
         ),
@@ -230,13 +230,17 @@ def _parts(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) 
                 "name": model.name,
                 "version": model.revision,
                 "licenses": [{"license": {"id": model.license}}],
-                "hashes": [{"alg": "SHA-256", "content": file.sha256} for file in model.files],
+                "hashes": _hashes(*(file.sha256 for file in model.files)),
             }
             for model in chosen.models
         ),
         {"type": "application", "name": "llmdeploy", "version": __version__},
     ]
     return {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": found}
+
+
+def _hashes(*known: str | None) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": each} for each in known if each]
 
 
 def _git(*words: str) -> str:

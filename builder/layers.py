@@ -28,17 +28,6 @@ PREFIX = "opt/llmdeploy"
 # Of the packed environment, what only serves a person at a shell.
 UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
 
-# conda-unpack would write the folder that it lies in. The image's is meant, so its list of files
-# is taken and its function called with that.
-RELOCATE = """
-import runpy, sys
-here, there = sys.argv[1:]
-sys.path.insert(0, here + "/bin")
-script = runpy.run_path(here + "/bin/conda-unpack")
-for path, placeholder, mode in script["_prefix_records"]:
-    script["update_prefix"](here + "/" + path, there, placeholder, mode=mode)
-"""
-
 # Files of the program's wheel. A change in them changes the code layer and no other.
 PROGRAM = ("entrypoint/**/*.py", "entrypoint/**/*.toml", "entrypoint/**/*.json", "pyproject.toml")
 
@@ -102,9 +91,11 @@ def write(folder: Path, layer: Layer) -> None:
 
 
 def _environment(tarball: Path, root: Path) -> None:
+    from builder.tarball import relocate  # which brings conda-pack and rattler with it
+
     prefix = root / PREFIX
     archive.extract(tarball, prefix)
-    run([prefix / "bin/python3", "-B", "-c", RELOCATE, prefix, f"/{PREFIX}"])
+    relocate(prefix, Path("/", PREFIX))
     for pattern in UNNEEDED:
         for path in prefix.glob(pattern):
             path.unlink()

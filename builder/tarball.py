@@ -88,11 +88,16 @@ def unpack(file: Path, dest: Path, *, sha256: str | None = None) -> None:
 
     def finish(folder: Path) -> None:
         _inspect(folder, file)
-        _run_in(folder, RELOCATE, folder, dest)
+        relocate(folder, dest)
         _run_in(folder, TRY)
         receipt.write(folder / MARK, inputs, [])
 
     archive.extract(file, dest, finish=finish)
+
+
+def relocate(folder: Path, place: Path) -> None:
+    """Set an unpacked environment's paths for the `place` where it is going to be."""
+    _run_in(folder, RELOCATE, folder, place)
 
 
 def _expected(urls: Sequence[str], file: Path | None, sha256: str | None) -> str | None:

@@ -63,9 +63,8 @@ def _chat_on_host(settings: Settings) -> NoReturn:
     packed = settings.dist_dir / "env/runtime.tar.zst"
     # One folder per environment, so that a changed one is never mixed with what it replaces.
     unpacked = settings.dist_dir / "env" / f"run-{receipt.sha256(packed)[:12]}"
-    if not unpacked.is_dir():
-        with report.step(_("Unpacking the environment")):
-            tarball.unpack(packed, unpacked)
+    with report.step(_("Unpacking the environment")):
+        tarball.unpack(packed, unpacked)
     become(
         [unpacked / "bin/python3", "-m", "entrypoint", "chat"],
         env={"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},

@@ -50,9 +50,9 @@ def server(
     [program] = (settings.dist_dir / "image/roots/env" / PREFIX).glob("**/llama-server")
     model = settings.ready_dir / "smollm2-135m/model.gguf"
     address = tmp_path / "engine.sock"
-    options = ["--host", address, "--model", model, "--ctx-size", "256", "--parallel", "1"]
+    words = [qemu, "-cpu", "Nehalem", program, "--host", address, "--model", model]
     with subprocess.Popen(
-        [qemu, "-cpu", "Nehalem", program, *options, "--no-warmup"],
+        [*words, "--ctx-size", "256", "--parallel", "1", "--no-warmup"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
