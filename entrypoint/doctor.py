@@ -7,7 +7,6 @@ program's failure, and so its exit code.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import shutil
 from argparse import Namespace
@@ -64,6 +63,8 @@ def run(arguments: Namespace) -> None:
 
 
 def _program() -> Finding:
+    import importlib.metadata
+
     facts = {"llmdeploy": entrypoint.__version__}
     try:
         facts["llama.cpp"] = importlib.metadata.version("llmdeploy-llamacpp")

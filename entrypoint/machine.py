@@ -18,6 +18,7 @@ from entrypoint.errors import NotEnoughMemory, NotWritable
 from entrypoint.language import _
 
 ROOT = Path("/")
+STEP = 64 * 2**20  # a suggested limit is rounded up to this: use grows a little meanwhile
 UNIFIED = ""  # how /proc/self/cgroup names version 2, which has all controllers in one tree
 
 
@@ -98,7 +99,7 @@ def require_memory(model: Model, catalog: Catalog, root: Path = ROOT) -> None:
         taken = max(0, found.limit - found.available)
         ways.append(
             _("Give the container more: docker run -m {mebibytes}m").format(
-                mebibytes=-(-(model.memory + taken) // 2**20)
+                mebibytes=-(-(model.memory + taken) // STEP) * STEP // 2**20
             )
         )
     raise NotEnoughMemory(

@@ -175,7 +175,7 @@ def test_a_model_too_large_for_the_container_names_the_ways_out() -> None:
         "large needs 300 MiB of memory.",
         "  This container may use 256 MiB, of which 255 MiB are free.",
         "  Use a smaller model: --model middle needs 200 MiB.",
-        "  Give the container more: docker run -m 302m",
+        "  Give the container more: docker run -m 320m",
     ]
 
 
