@@ -50,7 +50,16 @@ def server(
     [program] = (settings.dist_dir / "image/roots/env" / PREFIX).glob("**/llama-server")
     model = settings.ready_dir / "smollm2-135m/model.gguf"
     address = tmp_path / "engine.sock"
-    words = [qemu, "-cpu", "Nehalem", program, "--host", address, "--model", model]
+    words: list[str | Path] = [
+        qemu,
+        "-cpu",
+        "Nehalem",
+        program,
+        "--host",
+        address,
+        "--model",
+        model,
+    ]
     with subprocess.Popen(
         [*words, "--ctx-size", "256", "--parallel", "1", "--no-warmup"],
         stdout=subprocess.DEVNULL,
