@@ -16,7 +16,7 @@ from entrypoint import catalog, questions
 Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "CompletedProcess[str]"]
 
-SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "12")
+SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "32")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
