@@ -192,8 +192,6 @@ class _Cut(Exception):
 
 def _deliver(url: str, part: _Part) -> None:
     """Complete the part from one mirror; if the whole is wrong, throw it away."""
-    if part.sha256 is None:
-        part.clear()
     inherited = part.length > 0
     _persist(url, part)
     if part.right:

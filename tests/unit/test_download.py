@@ -35,6 +35,8 @@ class Server:
     status: int = 200
     ranges: bool = True
     announce: int | None = None  # a Content-Length that is not true
+    silent: bool = False  # sends no Content-Length at all
+    shift: int = 0  # bytes that an answer to a Range begins too late
     cuts: list[int] = field(default_factory=list)  # bytes to send before hanging up, per request
     etag: str = ""
     encoding: str = ""
@@ -54,9 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         plan.asked.append(wanted)
         if wanted and plan.ranges and self.headers.get("If-Range") in (None, plan.etag):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) + plan.shift
         headers = {"ETag": plan.etag, "Content-Encoding": plan.encoding}
-        if not plan.endless:
+        if not (plan.endless or plan.silent):
             headers["Content-Length"] = str(plan.announce or max(total - start, 0))
         if start:
             extent = f"{start}-{total - 1}" if start < total else "*"
@@ -284,6 +286,24 @@ def test_a_length_that_is_not_true_is_noticed(
     with pytest.raises(DownloadFailure):
         get(target, short)
     assert not target.exists()
+
+
+def test_a_server_that_tells_no_length_may_be_cut_too(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    server = serve(Server(silent=True, cuts=[1000]))
+    get(target, server)
+    assert server.asked == [None, "bytes=1000-"]
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_answer_that_begins_elsewhere_is_not_appended(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    server = serve(Server(shift=10, cuts=[1000], etag='"one"'))
+    download.download([server.url], target, sha256=None, size=None)
+    assert server.asked == [None, "bytes=1000-", None]
+    assert target.read_bytes() == CONTENT
 
 
 def test_an_endless_answer_is_not_written_to_the_disk(
