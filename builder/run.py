@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn, cast
 
 from entrypoint.errors import CommandFailed, DiskFull
 from entrypoint.language import _
 
+PIPE = 1 << 16
 TAIL = 20  # lines of a failed program's output that are worth showing
 
 
@@ -62,6 +66,57 @@ def run(
             _("The whole output is in {log}.").format(log=log) if log else "",
         )
     return output
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `watch` saw.
+
+    `first` is in seconds from the start to the first byte on standard output; `memory` is the
+    peak, in MiB, of the largest among the program and those that it waited for.
+    """
+
+    first: float
+    memory: float
+    output: str
+
+
+def watch(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, typed: str = ""
+) -> Seen:
+    """Run a program with `typed` on its standard input, and time it.
+
+    Raises CommandFailed if it fails or prints nothing.
+    """
+    command = [str(part) for part in argv]
+    with tempfile.TemporaryFile() as typing, tempfile.TemporaryFile() as errors:
+        typing.write(typed.encode())
+        typing.seek(0)
+        start = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {})},
+            stdin=typing,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            bufsize=0,
+        )
+        with cast("IO[bytes]", process.stdout) as stream:
+            output = stream.read(1)
+            first = time.monotonic() - start
+            while more := stream.read(PIPE):
+                output += more
+        _pid, status, usage = os.wait4(process.pid, 0)  # Popen would not tell the memory
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0 or not output:
+            errors.seek(0)
+            raise CommandFailed(
+                _("{name} failed with exit code {code}.").format(
+                    name=Path(command[0]).name, code=process.returncode
+                ),
+                "\n".join(_text(errors.read()).strip().splitlines()[-TAIL:]),
+            )
+    return Seen(first, usage.ru_maxrss / 1024, _text(output))
 
 
 def attach(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:

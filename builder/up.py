@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from builder import engine, image, receipt, report
@@ -11,6 +13,19 @@ from builder.run import become
 from builder.settings import ROOT, Settings
 from entrypoint.errors import NoContainerEngine
 from entrypoint.language import _, language
+
+
+@dataclass(frozen=True)
+class Program:
+    """The program without a container: its environment's Python, and the variables it needs."""
+
+    python: Path
+    env: Mapping[str, str]
+
+    @property
+    def argv(self) -> Sequence[str | Path]:
+        """The command line that its commands and options follow."""
+        return (self.python, "-m", "entrypoint")
 
 
 def up(settings: Settings) -> NoReturn:
@@ -57,7 +72,8 @@ def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
     ]  # fmt: skip
 
 
-def _chat_on_host(settings: Settings) -> NoReturn:
+def on_host(settings: Settings) -> Program:
+    """Return the program outside a container, its environment unpacked if it is not yet."""
     from builder import tarball
 
     packed = settings.dist_dir / "env/runtime.tar.zst"
@@ -65,7 +81,12 @@ def _chat_on_host(settings: Settings) -> NoReturn:
     unpacked = settings.dist_dir / "env" / f"run-{receipt.sha256(packed)[:12]}"
     with report.step(_("Unpacking the environment")):
         tarball.unpack(packed, unpacked)
-    become(
-        [unpacked / "bin/python3", "-m", "entrypoint", "chat"],
-        env={"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},
+    return Program(
+        unpacked / "bin/python3",
+        {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},
     )
+
+
+def _chat_on_host(settings: Settings) -> NoReturn:
+    program = on_host(settings)
+    become([*program.argv, "chat"], env=program.env)
