@@ -98,8 +98,9 @@ def download(
             try:
                 _deliver(url, part)
             except (HashMismatch, DownloadFailure) as failure:
-                report.say(f"{url}: {failure.what}")
                 failures.append(failure)
+                if len(failures) < len(urls):
+                    report.say(f"{url}: {failure.what}")
             else:
                 os.replace(part.path, target)
                 return
@@ -248,9 +249,16 @@ def _request(url: str, part: _Part) -> None:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             _receive(url, part, answer)
     except HOPELESS as error:
-        raise DownloadFailure(str(error)) from None
+        raise DownloadFailure(_reason(error)) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _Cut(str(error)) from None
+        raise _Cut(_reason(error)) from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what happened in the end: the libraries wrap it several times over."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def _receive(url: str, part: _Part, answer: requests.Response) -> None:

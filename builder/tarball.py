@@ -135,7 +135,7 @@ def _checked(file: Path, expected: str | None) -> str:
 
 
 def _fetch(settings: Settings, urls: Sequence[str], sha256: str) -> Path:
-    target = settings.cache_dir / "environments" / f"{sha256}.tar"
+    target = settings.cache_dir / "environments" / sha256 / "environment.tar"
     with download.display() as show:
         name = urls[0].rpartition("/")[2]
         download.download(urls, target, sha256=sha256, size=None, progress=show(name))

@@ -367,11 +367,20 @@ def test_a_file_on_this_disk_is_copied(tmp_path: Path, target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/file", "file.bin", "http://127.0.0.1:9/"])
-def test_an_address_that_leads_nowhere_is_named(target: Path, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://127.0.0.1/file", "No connection adapters were found"),
+        ("file.bin", "No scheme supplied"),
+        ("http://127.0.0.1:9/", "Connection refused"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_named(target: Path, url: str, why: str) -> None:
     with pytest.raises(DownloadFailure) as caught:
         get(target, Server(url=url))
-    assert url in caught.value.why
+    assert caught.value.why.startswith(f"{url}: ")
+    assert why in caught.value.why
+    assert "Max retries" not in caught.value.why
     assert left(target) == []
 
 
