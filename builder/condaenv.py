@@ -131,10 +131,7 @@ def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Orig
 
 
 def _pack(prefix: Path, packed: Path) -> None:
-    """Let conda-pack lay out what is kept of `prefix` in `packed`, and make its bytes repeat.
-
-    The files are hard links into the package cache: they are added to or replaced, never changed.
-    """
+    """Let conda-pack lay out what is kept of `prefix` in `packed`, and make its bytes repeat."""
     try:
         environment = conda_pack.CondaEnv.from_prefix(str(prefix))
         for kind, pattern in trim.filters():
@@ -142,14 +139,14 @@ def _pack(prefix: Path, packed: Path) -> None:
         for file in environment:
             if file.file_mode == "unknown" and not _names(Path(file.source), prefix):
                 file.file_mode = None  # else conda-unpack would read and write it in vain
-        environment.pack(output=str(packed), format="no-archive")
+        # Not straight into a folder: conda-pack 0.9.2 then takes a full disk for success.
+        tarball = Path(environment.pack(output=f"{packed}.tar"))
     except conda_pack.CondaPackException as error:
         raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
-    for stray in packed.glob("tmp*"):  # what would have become a tar
-        stray.unlink()
+    archive.extract(tarball, packed)
+    tarball.unlink()
     for path in (packed / "conda-meta").glob("*.json"):
         kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
-        path.unlink()
         path.write_text(json.dumps({**kept, "files": []}, indent=1, sort_keys=True) + "\n")
     # The image is read-only: bytecode is made now, valid whatever the time of its source. Where
     # it lies in the image is written into it; Python corrects that elsewhere.
