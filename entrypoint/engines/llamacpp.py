@@ -68,10 +68,13 @@ class LlamaCpp:
 
     def stream(self, messages: Sequence[Message], options: Options) -> Answer:
         """Yield the pieces of one answer, then its Usage."""
+        body = self._body(messages, options)
         begun = time.monotonic()
+        if options.temperature == 0:
+            body["cache_prompt"] = self._settle(messages[:-1])
         first = 0.0
         reason = ""
-        with self._post("/v1/chat/completions", self._body(messages, options)) as response:
+        with self._post("/v1/chat/completions", body) as response:
             for event in _events(response):
                 if error := event.get("error"):
                     raise _refusal(error)
@@ -148,6 +151,19 @@ class LlamaCpp:
             connection.request("GET", "/health")
             return connection.getresponse().status == http.HTTPStatus.OK
         return False
+
+    def _settle(self, history: Sequence[Message]) -> bool:
+        """Bring the prompt cache to the end of `history`; return False if it holds no answer.
+
+        Tokens computed together differ in their last bits from tokens computed one by one, so
+        an answer depends on what was cached: after a retry or a stopped answer that would be
+        more than the history. Computing the history as a prompt makes both cases the same.
+        """
+        if not history or history[-1]["role"] != "assistant":
+            return False
+        with self._post("/v1/chat/completions", {"messages": list(history), "max_tokens": 0}) as r:
+            r.read()
+        return True
 
     def _body(self, messages: Sequence[Message], options: Options) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -251,7 +267,10 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     }
     if model.chat_template:
         options["--chat-template"] = model.chat_template
-    flags = ("--no-warmup", "--offline", "--no-ui", "--no-slots", "--skip-chat-parsing")
+    flags = (
+        *("--no-warmup", "--offline", "--no-ui", "--no-slots"),
+        *("--skip-chat-parsing", "--no-prefill-assistant"),
+    )
     values = [str(word) for option in options.items() for word in option]
     return [str(program("llama-server")), *values, "--fit", "off", *flags]
 
