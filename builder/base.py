@@ -47,6 +47,9 @@ UNNEEDED = (
     "var/backups",
 )
 
+# `dpkg-deb --extract` insists on the files' owners, which root in a user namespace cannot give.
+EXTRACT = 'dpkg-deb --fsys-tarfile "$0" | tar --extract --no-same-owner --directory "$1"'
+
 USER = 10001
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0::/root:/nonexistent\nllmdeploy:x:{id}:{id}::/tmp:/nonexistent\n",
@@ -96,7 +99,7 @@ def unpack(debs: Sequence[Path], root: Path) -> None:
     """Fill the folder `root` with what the image needs of the packages."""
     status = root / "var/lib/dpkg/status.d"
     for deb in debs:
-        run(["dpkg-deb", "--extract", deb, root])
+        run(["sh", "-c", EXTRACT, deb, root])
         # Where vulnerability scanners look for packages in images without a package manager.
         status.mkdir(parents=True, exist_ok=True)
         (status / deb.name.split("_")[0]).write_text(run(["dpkg-deb", "--field", deb]))

@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,10 @@ def size(settings: Settings) -> None:
     recipe = (folder / "Dockerfile").read_text(encoding="utf-8")
     print(f"{_('layer'):32}{_('MB unpacked'):>14}{_('MB compressed'):>16}")
     total = [0, 0]
-    for name in (line.split()[1] for line in recipe.splitlines() if line.startswith("ADD ")):
-        unpacked, compressed = measure(folder / "layers" / name)
+    names = [line.split()[1] for line in recipe.splitlines() if line.startswith("ADD ")]
+    with ThreadPoolExecutor() as pool:  # zlib lets other threads run
+        sizes = pool.map(measure, (folder / "layers" / name for name in names))
+    for name, (unpacked, compressed) in zip(names, sizes, strict=True):
         print(f"{Path(name).stem:32}{unpacked / 1e6:14.1f}{compressed / 1e6:16.1f}")
         if not name.startswith("model-"):
             total = [total[0] + unpacked, total[1] + compressed]

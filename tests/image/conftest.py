@@ -85,7 +85,8 @@ def task() -> Run:
             cwd=cwd,
             input=text,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # so that a test can type what is not text
             check=False,
             env={**os.environ, "LLMDEPLOY_LANG": "en", **env},
             timeout=900,

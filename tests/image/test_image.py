@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,32 @@ def test_another_checkout_gives_the_same_layers_and_an_edited_program_only_anoth
     assert stack(engine, "llmdeploy-checkout")[-1] != stack(engine, image)[-1]
     newest = next(row for row in engine.images.get("llmdeploy-checkout").history() if row["Size"])
     assert newest["Size"] < MEGABYTE
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_layer(checkout: Path) -> None:
+    small = (
+        'mount -t tmpfs -o size=32m none "$0" && mkdir "$0/image" && '
+        'ln -s "$1"/env "$1"/models "$0" || exit 99; "$2" -m builder build-image; '
+        'code=$?; ls -A "$0/image" "$0/image/layers"; exit $code'
+    )
+    dist = checkout / "dist"
+    kept = dist.rename(checkout / "kept")
+    dist.mkdir()
+    done = subprocess.run(
+        # A mount that only this process sees; so it needs no root either.
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", small, dist, kept, sys.executable],
+        cwd=checkout,
+        env={**os.environ, "LLMDEPLOY_LANG": "en"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 8, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "base.tar" in done.stdout
+    assert "env" not in done.stdout, "half a layer was left"
+    assert ".tmp" not in done.stdout
 
 
 @pytest.mark.usefixtures("image")
