@@ -99,16 +99,12 @@ def _inputs(intent: Intent, type: str) -> dict[str, str]:
 
 
 def _quantize(settings: Settings, intent: Intent, type: str) -> None:
-    raw, ready = _raw(settings, intent.name), settings.ready_dir / intent.name
+    raw = settings.dist_dir / "models" / "raw" / intent.name
+    ready = settings.ready_dir / intent.name
     if receipt.current(ready / "receipt.json", _inputs(intent, type)):
         report.say(_("nothing changed"))
         return
-    if not receipt.current(raw / "receipt.json", fetch.inputs(intent.name)):
-        raise StageMissing(
-            _("{name} has not been fetched, or not all of it.").format(name=intent.name),
-            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=intent.name),
-        )
-    fetched = receipt.read(raw / "receipt.json") or {}
+    fetched = _fetched(raw, intent.name)
     with disk.guard(ready), scratch.folder(ready.with_name(f".{ready.name}.partial")) as work:
         made = work / "made"
         made.mkdir()
@@ -130,15 +126,32 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         made.rename(ready)
 
 
-def _raw(settings: Settings, name: str) -> Path:
-    return settings.dist_dir / "models" / "raw" / name
+def _fetched(raw: Path, name: str) -> Mapping[str, Any]:
+    """Return the receipt of a fetched model whose files are still what was fetched."""
+    found, wanted = receipt.read(raw / "receipt.json"), fetch.inputs(name)
+    if found is None or found["inputs"] != wanted:
+        raise StageMissing(
+            _("{name} has not been fetched.").format(name=name),
+            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=name),
+        )
+    if not receipt.current(raw / "receipt.json", wanted):
+        raise DamagedModel(
+            _("The files in {path} are not those that were fetched.").format(path=raw),
+            next=_("Fetch them again: ./llmdeploy fetch {name}").format(name=name),
+        )
+    return found
 
 
 def _gguf(settings: Settings, intent: Intent, raw: Path, work: Path) -> Path:
     """Return the model as one GGUF file of whatever type, made in `work` if it is a checkpoint."""
     if intent.format == "gguf":
-        (file,) = models.locked()[intent.name]
-        return raw / file.path
+        first, *more = models.locked()[intent.name]
+        if more:
+            raise ConfigFailure(
+                _("{name} has several files where one GGUF file belongs.").format(name=intent.name),
+                next=_("Name one in models.toml, and fetch again: files = [...]"),
+            )
+        return raw / first.path
     convert.to_gguf(settings, raw, work / "converted.gguf")
     return work / "converted.gguf"
 
@@ -210,7 +223,8 @@ def _program(settings: Settings) -> Path:
         if not place.is_dir():
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(work / "all")
-            (work / "all" / "llmdeploy_llamacpp" / "llama-quantize").chmod(0o755)
+            for path in (work / "all" / "llmdeploy_llamacpp").iterdir():
+                path.chmod(0o755)  # zipfile forgets that
             (work / "all").rename(place)
     return place / "llmdeploy_llamacpp" / "llama-quantize"
 

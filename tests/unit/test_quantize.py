@@ -1,0 +1,88 @@
+"""What `quantize` decides before it touches a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builder import memory, quantize
+from builder.gguf import Header, Tensor
+from builder.models import Intent
+from builder.settings import Settings
+from entrypoint.errors import ConfigFailure, UnknownModel, UsageFailure
+
+QWEN: dict[str, Any] = {
+    "general.architecture": "qwen2",
+    "qwen2.block_count": 24,
+    "qwen2.embedding_length": 896,
+    "qwen2.feed_forward_length": 4864,
+    "qwen2.attention.head_count": 14,
+    "qwen2.attention.head_count_kv": 2,
+}
+Q4_0, Q6_K, F32 = 2, 14, 0
+
+
+def model(*types: int, **metadata: Any) -> Header:
+    tensors = [Tensor(f"{index}.weight", (64, 64), number, 0) for index, number in enumerate(types)]
+    return Header({**QWEN, **metadata}, (Tensor("norm.weight", (64,), F32, 0), *tensors))
+
+
+@pytest.mark.parametrize(("name", "near"), [("Q8_O", "Q8_0"), ("q4km", "Q4_K_M"), ("int4", None)])
+def test_an_unknown_type_is_refused_with_a_suggestion(name: str, near: str | None) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        quantize.quantize(Settings(), ["smollm2-135m"], type=name)
+    assert "Q4_0, Q4_1" in caught.value.why
+    assert caught.value.next == (f"Did you mean {near}?" if near else "")
+
+
+def test_an_unknown_model_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        quantize.quantize(Settings(), ["smollm2-135"])
+    assert caught.value.next == "Did you mean smollm2-135m?"
+
+
+def test_a_type_may_be_written_in_small_letters() -> None:
+    assert quantize._known_type("q4_k_m") == "Q4_K_M"
+
+
+def test_only_a_model_of_nothing_but_the_type_has_it() -> None:
+    assert quantize._has_type(model(Q4_0, Q4_0), "Q4_0")
+    assert not quantize._has_type(model(Q4_0, Q6_K), "Q4_0")
+    assert not quantize._has_type(model(F32, F32), "Q4_0")
+
+
+def test_a_mixture_is_known_by_its_name() -> None:
+    mixture = model(Q4_0, Q6_K, **{"general.file_type": 15})
+    assert quantize._has_type(mixture, "Q4_K_M")
+    assert not quantize._has_type(mixture, "Q4_K_S")
+
+
+def test_a_model_without_a_chat_template_needs_one_in_its_recipe() -> None:
+    def recipe(template: str) -> Intent:
+        return Intent("old", "Old", "MIT", ("en",), (), "gguf", 512, "Q4_0", template)
+
+    quantize._require_template(recipe("chatml"), model())
+    quantize._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
+    with pytest.raises(ConfigFailure) as caught:
+        quantize._require_template(recipe(""), model())
+    assert "chat_template" in caught.value.next
+
+
+def test_memory_grows_with_weights_and_context_by_what_they_take() -> None:
+    header = model()
+    small = memory.needed(header, 1000, 2048)
+    assert memory.needed(header, 2000, 2048) - small == 1000
+    # Keys and values: 24 layers, 2 groups of 64 numbers each, 16 bits; and the mask of one batch.
+    assert memory.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
+
+
+def test_memory_of_models_that_state_heads_for_each_layer_or_their_width() -> None:
+    context = 4096
+    plain = memory.needed(model(), 0, context)
+    listed = model(**{"qwen2.attention.head_count_kv": [2] * 24})
+    assert memory.needed(listed, 0, context) == plain
+    wide = model(**{"qwen2.attention.key_length": 128, "qwen2.attention.value_length": 128})
+    assert memory.needed(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
+    unshared = model(**{"qwen2.attention.head_count_kv": 14})
+    assert memory.needed(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2
