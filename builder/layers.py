@@ -28,9 +28,6 @@ PREFIX = "opt/llmdeploy"
 # Of the packed environment, what only serves a person at a shell.
 UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
 
-# Files of the program's wheel. A change in them changes the code layer and no other.
-PROGRAM = ("entrypoint/**/*.py", "entrypoint/**/*.toml", "entrypoint/**/*.json", "pyproject.toml")
-
 SCRIPT = f"""#!/{PREFIX}/bin/python3
 import sys
 
@@ -62,7 +59,7 @@ def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Laye
     for model in chosen.models:
         yield _model(settings, model, recipe)
     program = {
-        "program": _digest(path for pattern in PROGRAM for path in ROOT.glob(pattern)),
+        "program": _digest([ROOT / "pyproject.toml", *_sources()]),
         "catalog": receipt.digest(dataclasses.asdict(chosen)),
         "env": environment,
     }
@@ -135,6 +132,13 @@ def _program(root: Path, python: Path, chosen: Catalog) -> None:
     command.chmod(0o755)
     (root / "models").mkdir()
     catalog.dump(chosen, root / "models")
+
+
+def _sources() -> Iterator[Path]:
+    """Yield the files that the program's wheel is made of."""
+    for path in (ROOT / "entrypoint").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            yield path
 
 
 def _digest(paths: Iterable[Path]) -> str:
