@@ -135,30 +135,49 @@ class Models:
         )
 
 
+@dataclass(frozen=True)
+class _File:
+    """The outline of models.toml."""
+
+    default: str
+    models: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The part of a model's table that is more than plain values."""
+
+    sources: tuple[dict[str, Any], ...]
+
+
 def load(path: Path = INTENT) -> Models:
     """Read models.toml; raise ConfigFailure where it is malformed."""
-    data = tomlfile.read(path)
-    tables = data.pop("models", {})
-    default = data.pop("default", "")
-    if data:
-        raise ConfigFailure(
-            _("Unknown key {key} in {where}.").format(key=repr(next(iter(data))), where=path.name)
-        )
-    intents = {name: _intent(name, table, path.name) for name, table in tables.items()}
-    models = Models(default, intents)
-    models.find(default)
+    file = tomlfile.record(_File, tomlfile.read(path), path.name)
+    models = Models(
+        file.default,
+        {name: _intent(name, table, path.name) for name, table in file.models.items()},
+    )
+    models.find(file.default)
     return models
 
 
-def _intent(name: str, table: dict[str, Any], file: str) -> Intent:
+def _intent(name: str, table: Any, file: str) -> Intent:
     where = f'{file}, [models."{name}"]'
     if not NAME.fullmatch(name):
         raise ConfigFailure(
             _("{name} in {file} cannot be a model's name.").format(name=repr(name), file=file),
             _("It may have lower-case letters, digits, dots, hyphens and underscores."),
         )
-    sources = tuple(_source(dict(each), where) for each in table.pop("sources", []))
-    intent = replace(tomlfile.record(Intent, {"name": name, **table}, where), sources=sources)
+    if not isinstance(table, dict):
+        raise ConfigFailure(_("{where} is not a table.").format(where=where))
+    plain = {key: value for key, value in table.items() if key != "sources"}
+    rest = {key: value for key, value in table.items() if key == "sources"}
+    intent = replace(
+        tomlfile.record(Intent, {"name": name, **plain}, where),
+        sources=tuple(
+            _source(dict(each), where) for each in tomlfile.record(_Sources, rest, where).sources
+        ),
+    )
     _require_one_of("format", intent.format, FORMATS, where)
     return intent
 
@@ -204,7 +223,8 @@ def is_safe(path: str) -> bool:
 def locked(path: Path = LOCK) -> dict[str, tuple[ModelFile, ...]]:
     """Return the locked files of each model; raise ConfigFailure if the lock is malformed."""
     files: dict[str, list[ModelFile]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         if not line or line.startswith("#"):
             continue
         try:
