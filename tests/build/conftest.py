@@ -10,19 +10,10 @@ from subprocess import Popen
 
 import pytest
 
-from builder import archive
 from builder.settings import ROOT
 
 Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="session")
-def unpacked(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the environment, unpacked."""
-    place = tmp_path_factory.mktemp("environment")
-    archive.extract(environment, place)
-    return place
 
 
 @pytest.fixture(scope="session")

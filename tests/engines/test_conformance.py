@@ -1,0 +1,325 @@
+"""What the modes may rely on: every engine, with real models, keeps these promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from entrypoint import catalog
+from entrypoint.catalog import Catalog, Model
+from entrypoint.engines import Engine, Message, Options, Usage, open_engine
+from entrypoint.engines.llamacpp import LlamaCpp
+from entrypoint.errors import (
+    DamagedModel,
+    EngineCrashed,
+    Failure,
+    MessageTooLong,
+    NotEnoughMemory,
+    NotWritable,
+    UnsupportedCpu,
+)
+
+SMALL = "smollm2-135m"
+CHINESE = "qwen2.5-coder-0.5b"
+GREEDY = Options(temperature=0, max_tokens=24, seed=1)
+
+Open = Callable[..., Engine]
+
+
+def ask(text: str, *earlier: str) -> list[Message]:
+    """Return a conversation: `earlier` is question, answer, question, answer..."""
+    said = [*earlier, text]
+    return [
+        {"role": "assistant" if n % 2 else "user", "content": each} for n, each in enumerate(said)
+    ]
+
+
+def split(pieces: Iterable[str | Usage]) -> tuple[str, Usage]:
+    *texts, usage = pieces
+    assert isinstance(usage, Usage)
+    assert all(isinstance(text, str) and text for text in texts)
+    return "".join(map(str, texts)), usage
+
+
+def answer(engine: Engine, messages: Sequence[Message], options: Options = GREEDY) -> str:
+    return split(engine.stream(messages, options))[0]
+
+
+@pytest.fixture(scope="session")
+def models(models_dir: Path) -> Catalog:
+    return catalog.load(models_dir)
+
+
+@pytest.fixture(scope="module", params=["llamacpp"])
+def open_(
+    request: pytest.FixtureRequest, models: Catalog, models_dir: Path, unpacked: Path
+) -> Iterator[Open]:
+    """Return a function that opens a model with the engine under test."""
+    (packages,) = unpacked.glob("lib/python3*/site-packages")
+    sys.path.append(os.fspath(packages))
+
+    def open_(name: str = SMALL, **settings: int) -> Engine:
+        model = models.find(name)
+        assert model.engine == request.param
+        return open_engine(model, models_dir, **settings)
+
+    yield open_
+    sys.path.remove(os.fspath(packages))
+
+
+@pytest.fixture(scope="module")
+def engine(open_: Open) -> Iterator[Engine]:
+    with closing(open_()) as engine:
+        yield engine
+
+
+def test_an_answer_is_pieces_and_then_its_usage(engine: Engine) -> None:
+    question = ask("Name three colours.")
+    text, usage = split(engine.stream(question, GREEDY))
+    assert text
+    assert usage.prompt_tokens == engine.count_tokens(question)
+    assert 1 <= usage.completion_tokens <= 24
+    assert usage.first_token > 0
+    assert usage.rate > 0
+
+
+def test_max_tokens_is_kept_and_told(engine: Engine) -> None:
+    options = dataclasses.replace(GREEDY, max_tokens=5)
+    _text, usage = split(engine.stream(ask("Count from 1 to 100."), options))
+    assert (usage.completion_tokens, usage.finish_reason) == (5, "length")
+
+
+def test_without_a_limit_the_answer_ends_by_itself_or_with_the_context(open_: Open) -> None:
+    with closing(open_(context=64)) as engine:
+        options = Options(temperature=0)
+        text, usage = split(engine.stream(ask("Write a very long story."), options))
+        total = usage.prompt_tokens + usage.completion_tokens
+    assert text
+    assert (usage.finish_reason == "length") == (total >= 64 - 1)
+
+
+def test_count_tokens_counts_the_whole_prompt(engine: Engine) -> None:
+    short, long = ask("Hi"), ask("Hi", "Hello", "How are you?", "Fine")[:3]
+    assert 2 < engine.count_tokens(short) < engine.count_tokens(long) < 100
+
+
+def test_chinese_arrives_in_whole_characters(open_: Open) -> None:
+    with closing(open_(CHINESE)) as engine:
+        pieces = list(engine.stream(ask("用很多表情符号😀写一句话，介绍同济大学。"), GREEDY))
+    text, _usage = split(pieces)
+    assert any("\u4e00" <= character <= "\u9fff" for character in text)
+    assert "\ufffd" not in text
+
+
+def test_at_temperature_0_a_conversation_repeats_in_a_new_process(open_: Open) -> None:
+    texts = []
+    for _ in range(2):
+        with closing(open_()) as engine:
+            first = answer(engine, ask("Name three colours."))
+            texts.append((first, answer(engine, ask("And three more?", "Name three.", first))))
+    assert texts[0] == texts[1]
+
+
+def test_at_temperature_0_the_last_answer_repeats_whatever_the_cache_holds(engine: Engine) -> None:
+    first = answer(engine, ask("Name three colours."))
+    follow_up = ask("Which of them is the colour of the sky?", "Name three colours.", first)
+    second = answer(engine, follow_up)
+    with closing(engine.stream(follow_up, GREEDY)) as stopped:
+        next(stopped)
+    assert answer(engine, follow_up) == second
+    assert answer(engine, ask("Name three colours.")) == first
+
+
+def test_a_seed_repeats_a_sampled_answer_and_another_seed_does_not(engine: Engine) -> None:
+    def sampled(seed: int) -> str:
+        options = Options(temperature=1.5, top_p=1, max_tokens=24, seed=seed)
+        answer(engine, ask("Hi"))  # so that the cache is the same each time
+        return answer(engine, ask("Tell me a story."), options)
+
+    assert sampled(7) == sampled(7)
+    assert sampled(7) != sampled(8)
+
+
+def test_a_follow_up_computes_its_new_tokens_only(engine: Engine) -> None:
+    question = "What is the capital of France? " * 8
+    for temperature in (0, 0.7):
+        options = Options(temperature=temperature, max_tokens=16, seed=1)
+        text, usage = split(engine.stream(ask(question), options))
+        _text, next_ = split(engine.stream(ask("Why?", question, text), options))
+        assert next_.cached_tokens >= usage.prompt_tokens
+        assert next_.prompt_tokens - next_.cached_tokens < 16
+
+
+def test_several_conversations_are_answered_at_once(open_: Open) -> None:
+    conversations = [ask("Count: " + "one two three " * n) for n in (1, 2, 3)]
+    with closing(open_(parallel=2)) as engine:
+        seen = list(engine.stream_many(conversations, GREEDY))
+        lengths = [engine.count_tokens(conversation) for conversation in conversations]
+    assert len(set(lengths)) == 3
+    for index, length in enumerate(lengths):
+        text, usage = split(piece for number, piece in seen if number == index)
+        assert text
+        assert usage.prompt_tokens == length
+    ends = [place for place, (_index, piece) in enumerate(seen) if isinstance(piece, Usage)]
+    assert len({index for index, _piece in seen[: ends[0]]}) == 2, "one after the other"
+
+
+def test_each_of_several_conversations_has_the_whole_context(open_: Open) -> None:
+    with closing(open_(context=256, parallel=2)) as engine:
+        long = ask("word " * 180)
+        assert 180 < engine.count_tokens(long) < 256
+        ends = [piece for _, piece in engine.stream_many([long, long], GREEDY)]
+    assert sum(isinstance(piece, Usage) for piece in ends) == 2
+
+
+def test_a_conversation_longer_than_the_context_is_refused_and_the_next_is_not(
+    open_: Open,
+) -> None:
+    with closing(open_(context=128)) as engine:
+        with pytest.raises(MessageTooLong, match="context has 128"):
+            answer(engine, ask("word " * 200))
+        with pytest.raises(MessageTooLong):
+            list(engine.stream_many([ask("Hi"), ask("word " * 200)], GREEDY))
+        assert answer(engine, ask("Hi"))
+
+
+def idle(pid: int) -> bool:
+    """Tell whether a process computes nothing for a while."""
+
+    def used() -> list[str]:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
+    before = used()
+    time.sleep(0.5)
+    return used() == before
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> None:
+    endless = Options(temperature=1.5, max_tokens=1900)
+    with closing(open_(context=2048, parallel=2)) as engine:
+        assert isinstance(engine, LlamaCpp)
+        story = ask("Write a very long story.")
+        if many:
+            with closing(engine.stream_many([story, story], endless)) as several:
+                next(several)
+        else:
+            with closing(engine.stream(story, endless)) as one:
+                next(one)
+        while not idle(engine._server.pid):
+            pass
+
+
+def test_stop_words_end_an_answer(models: Catalog, models_dir: Path, open_: Open) -> None:
+    model = models.find(SMALL)
+    with closing(open_()) as engine:
+        whole = answer(engine, ask("Count from 1 to 9."))
+    word = whole[10:14]
+    with closing(open_engine(dataclasses.replace(model, stop=(word,)), models_dir)) as engine:
+        text, usage = split(engine.stream(ask("Count from 1 to 9."), GREEDY))
+    assert text == whole.partition(word)[0]
+    assert usage.finish_reason == "stop"
+
+
+def test_close_leaves_nothing_behind_and_may_come_twice(open_: Open, tmp_path: Path) -> None:
+    before = set(tmp_path.parent.iterdir())
+    engine = open_()
+    assert isinstance(engine, LlamaCpp)
+    pid, home = engine._server.pid, engine._home
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert os.getpgid(pid) != os.getpgrp(), "Ctrl-C would reach it"
+    engine.close()
+    engine.close()
+    assert not home.exists()
+    assert not Path(f"/proc/{pid}").exists()
+    assert set(tmp_path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [
+        (signal.SIGKILL, NotEnoughMemory, "more memory"),
+        (signal.SIGILL, UnsupportedCpu, "CPU"),
+        (signal.SIGSEGV, EngineCrashed, "-11"),
+    ],
+)
+def test_an_engine_that_dies_in_an_answer_says_why(
+    open_: Open, number: signal.Signals, kind: type[Failure], told: str
+) -> None:
+    with closing(open_()) as engine:
+        assert isinstance(engine, LlamaCpp)
+        stream = engine.stream(ask("Write a very long story."), Options(max_tokens=1000))
+        next(stream)
+        os.kill(engine._server.pid, number)
+        with pytest.raises(kind, match=told):
+            list(stream)
+        with pytest.raises(kind, match=told):
+            list(engine.stream(ask("Hi"), GREEDY))
+
+
+def copy(model: Model, models_dir: Path, place: Path) -> Path:
+    """Return the model's file, copied into a models folder at `place`."""
+    weights = model.files[0].path
+    target = place / model.name / weights
+    target.parent.mkdir()
+    target.write_bytes((models_dir / model.name / weights).read_bytes())
+    return target
+
+
+def truncate(weights: Path) -> None:
+    os.truncate(weights, 1 << 20)
+
+
+def damage_header(weights: Path) -> None:
+    with weights.open("r+b") as file:
+        file.write(b"XXXX")
+
+
+def damage_weights(weights: Path) -> None:
+    with weights.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"\0" * 50 + b"\1" * 50)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, truncate, damage_header, damage_weights])
+def test_a_damaged_model_is_named(
+    models: Catalog,
+    models_dir: Path,
+    tmp_path: Path,
+    open_: Open,  # noqa: ARG001 - it finds the engine
+    harm: Callable[[Path], None],
+) -> None:
+    weights = copy(models.find(SMALL), models_dir, tmp_path)
+    harm(weights)
+    with pytest.raises(DamagedModel, match=str(weights)):
+        open_engine(models.find(SMALL), tmp_path)
+
+
+def test_a_model_that_the_engine_cannot_read_shows_what_the_engine_said(
+    models: Catalog, models_dir: Path, tmp_path: Path, open_: Open
+) -> None:
+    odd = dataclasses.replace(models.find(SMALL), chat_template="{% no such thing %}")
+    del open_
+    with pytest.raises(EngineCrashed) as caught:
+        open_engine(odd, models_dir)
+    assert "template" in caught.value.why
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_too_deep_for_a_socket_is_named(
+    open_: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(deep))
+    with pytest.raises(NotWritable, match="too long"):
+        open_()
+    assert list(deep.iterdir()) == []
