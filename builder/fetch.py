@@ -76,7 +76,7 @@ def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: b
     with scratch.kept(place.with_name(f".{place.name}")) as folder, disk.guard(folder), _quiet():
         if not _done(intent, place):  # another process may have fetched it meanwhile
             _complete(intent, chosen, folder, place)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # the pip of a killed run may still write there
 
 
 def _done(intent: Intent, place: Path) -> bool:

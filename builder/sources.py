@@ -12,6 +12,7 @@ import os
 import queue
 import shutil
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -281,9 +282,9 @@ def _package(requirement: str, store: Path) -> None:
     place = _place(requirement, store)
     if place.is_dir():
         return
-    scratch = place.with_name(f".{place.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    store.mkdir(exist_ok=True)
+    # A new one each time: the pip of a killed run goes on for a while, and must not meet this one.
+    scratch = Path(tempfile.mkdtemp(prefix=".", dir=store))
     wanted = scratch / "requirements.txt"
     wanted.write_text(requirement + "\n", encoding="utf-8")
     try:

@@ -28,7 +28,7 @@ class Hub:
 
     `cut` breaks the connection after so many bytes, `errors` are the statuses of the next answers,
     `wrong` is what is sent instead, `unlisted` files are there but not in the listing, `listed` is
-    in the listing only; `gate` stops a transfer in its middle until it is set.
+    in the listing only; `gate` stops a transfer (of `gated`, or any) in its middle until it is set.
     """
 
     files: dict[str, bytes]
@@ -39,6 +39,7 @@ class Hub:
     listed: set[str] = field(default_factory=set)
     hashes: bool = True  # does the listing have them
     gate: threading.Event | None = None
+    gated: str = ""
     halfway: threading.Event = field(default_factory=threading.Event)
     sent: Counter[str] = field(default_factory=Counter)  # bytes of each file
     asked: list[str] = field(default_factory=list)  # "GET path", "GET path from 123"
@@ -101,10 +102,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(query["FilePath"][0])
         elif path.startswith(huggingface):
             self._file(path.removeprefix(huggingface))
+        elif path.startswith("/simple/"):
+            self._package(path.split("/")[2])
         elif path.startswith("/lfs/"):
             self._bytes(path.removeprefix("/lfs/"))
         else:
             self._fail(404)
+
+    def _package(self, name: str) -> None:
+        """Send a package index's page of one package."""
+        wheels = (path for path in self.hub.files if path.startswith(name.replace("-", "_")))
+        page = "".join(f'<a href="/lfs/{path}">{path}</a>' for path in wheels).encode()
+        self._head(200, {"Content-Type": "text/html", "Content-Length": str(len(page))})
+        self.wfile.write(page)
 
     def _siblings(self) -> dict[str, Any]:
         siblings = []
@@ -168,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             if at + PIECE >= stop:
                 self.close_connection = stop < len(content)
                 return
-            if at >= middle and hub.gate:
+            if at >= middle and hub.gate and hub.gated in ("", path):
                 hub.halfway.set()
                 hub.gate.wait(timeout=60)
 

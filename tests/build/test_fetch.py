@@ -270,6 +270,18 @@ def test_a_killed_fetch_goes_on(checkout: Checkout, hub: Hub, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", HUBS)
+def test_a_wrong_file_that_lies_where_one_comes_is_not_believed(
+    checkout: Checkout, hub: Hub
+) -> None:
+    hub.hashes = False  # the SDK then takes whatever has the right name and size
+    left = checkout.raw / ".tiny/coming/weights.gguf"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(len(WEIGHTS)))
+    done = checkout.fetch("--source", "modelscope", hub=hub)
+    assert done.returncode == 0, done.stderr
+    assert checkout.has(FILES)
+
+
 def test_ctrl_c_ends_at_once_even_if_the_hub_hangs(checkout: Checkout, hub: Hub, kind: str) -> None:
     hub.gate = threading.Event()
     with running(checkout, "--source", kind, hub=hub) as process:
@@ -439,6 +451,26 @@ def test_packages_that_came_are_kept_when_one_is_missing(
     assert checkout.has({"weights.gguf": WEIGHTS})
 
 
+def test_a_fetch_of_packages_that_was_killed_goes_on(
+    checkout: Checkout, packages: Packages, hub: Hub
+) -> None:
+    wheels = {path.name: path.read_bytes() for path in packages.folder.iterdir()}
+    hub.files |= wheels
+    hub.gate, hub.gated = threading.Event(), "carrier_1-1.0-py3-none-any.whl"
+    index = {"PIP_INDEX_URL": f"{hub.url}/simple/", "PIP_NO_CACHE_DIR": "1"}
+    with running(checkout, hub=hub, **index) as process:
+        assert hub.halfway.wait(timeout=60)
+        wait_for(lambda: len(list(checkout.raw.rglob("carrier-*==1.0"))) == 2)
+        process.kill()
+    assert not (checkout.raw / "tiny").exists()
+    hub.gate.set()
+    hub.asked.clear()
+    done = checkout.fetch(hub=hub, **index)
+    assert done.returncode == 0, done.stderr
+    assert checkout.has({"weights.gguf": WEIGHTS})
+    assert {line.split()[1] for line in hub.asked} <= {hub.gated}
+
+
 def test_a_package_that_was_damaged_here_is_fetched_again(
     checkout: Checkout, packages: Packages
 ) -> None:
@@ -541,11 +573,11 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def running(checkout: Checkout, *words: str, hub: Hub) -> subprocess.Popen[str]:
+def running(checkout: Checkout, *words: str, hub: Hub, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         checkout.command(*words),
         cwd=checkout.root,
-        env=checkout.environment(hub),
+        env=checkout.environment(hub, **env),
         stderr=subprocess.PIPE,
         text=True,
     )
