@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -52,16 +52,19 @@ class LlamaCpp:
         self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
     ) -> None:
         weights.require_files(model, folder)
-        self.context = context or model.context
         self._parallel = parallel
         self._stop = list(model.stop)
         self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=machine.require_scratch()))
         self._socket = self._home / "engine.sock"
         self._log = self._home / "engine.log"
         try:
-            argv = command(model, folder, self._socket, context=self.context, parallel=parallel)
+            asked = context or model.context
+            argv = command(model, folder, self._socket, context=asked, parallel=parallel)
             self._server = _start(argv, self._log)
             self._load(model, folder)
+            # The server rounds it up to 256, and down to what the model was trained for.
+            with self._send("GET", "/props") as response:
+                self.context: int = json.load(response)["default_generation_settings"]["n_ctx"]
         except BaseException:
             self.close()
             raise
@@ -74,7 +77,7 @@ class LlamaCpp:
             body["cache_prompt"] = self._settle(messages[:-1])
         first = 0.0
         reason = ""
-        with self._post("/v1/chat/completions", body) as response:
+        with self._send("POST", "/v1/chat/completions", body) as response:
             for event in _events(response):
                 if error := event.get("error"):
                     raise _refusal(error)
@@ -124,7 +127,7 @@ class LlamaCpp:
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
         body = {"messages": list(messages)}
-        with self._post("/v1/chat/completions/input_tokens", body) as response:
+        with self._send("POST", "/v1/chat/completions/input_tokens", body) as response:
             count: int = json.load(response)["input_tokens"]
         return count
 
@@ -161,8 +164,9 @@ class LlamaCpp:
         """
         if not history or history[-1]["role"] != "assistant":
             return False
-        with self._post("/v1/chat/completions", {"messages": list(history), "max_tokens": 0}) as r:
-            r.read()
+        body = {"messages": list(history), "max_tokens": 0}
+        with self._send("POST", "/v1/chat/completions", body) as response:
+            response.read()
         return True
 
     def _body(self, messages: Sequence[Message], options: Options) -> dict[str, Any]:
@@ -181,13 +185,14 @@ class LlamaCpp:
         return body
 
     @contextmanager
-    def _post(self, path: str, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         """Send a request; leaving the block closes the connection, which stops the computation."""
         with closing(Connection(self._socket)) as connection:
             try:
-                connection.request(
-                    "POST", path, json.dumps(body), {"Content-Type": "application/json"}
-                )
+                content = json.dumps(body) if body else None
+                connection.request(method, path, content, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 if response.status != http.HTTPStatus.OK:
                     raise _refusal(json.load(response)["error"])

@@ -98,12 +98,12 @@ def test_max_tokens_is_kept_and_told(engine: Engine) -> None:
 
 
 def test_without_a_limit_the_answer_ends_by_itself_or_with_the_context(open_: Open) -> None:
-    with closing(open_(context=64)) as engine:
+    with closing(open_(context=256)) as engine:
         options = Options(temperature=0)
         text, usage = split(engine.stream(ask("Write a very long story."), options))
         total = usage.prompt_tokens + usage.completion_tokens
     assert text
-    assert (usage.finish_reason == "length") == (total >= 64 - 1)
+    assert (usage.finish_reason == "length") == (total >= 256 - 1)
 
 
 def test_count_tokens_counts_the_whole_prompt(engine: Engine) -> None:
@@ -183,11 +183,12 @@ def test_each_of_several_conversations_has_the_whole_context(open_: Open) -> Non
 def test_a_conversation_longer_than_the_context_is_refused_and_the_next_is_not(
     open_: Open,
 ) -> None:
-    with closing(open_(context=128)) as engine:
-        with pytest.raises(MessageTooLong, match="context has 128"):
-            answer(engine, ask("word " * 200))
+    with closing(open_(context=200)) as engine:
+        assert 200 <= engine.context < 300
+        with pytest.raises(MessageTooLong, match=f"context has {engine.context}"):
+            answer(engine, ask("word " * 300))
         with pytest.raises(MessageTooLong):
-            list(engine.stream_many([ask("Hi"), ask("word " * 200)], GREEDY))
+            list(engine.stream_many([ask("Hi"), ask("word " * 300)], GREEDY))
         assert answer(engine, ask("Hi"))
 
 
