@@ -64,6 +64,9 @@ def build(settings: Settings, source: Source) -> None:
         if any(receipt.current(folder / "receipt.json", inputs(each)) for each in origins):
             report.say(_("nothing changed"))
             return
+        if source == "auto" and _restored(folder / "receipt.json"):
+            report.say(_("keeping the restored environment; to replace it: --source lock or host"))
+            return
         disk.require(work, NEEDED)
         origin = _link(settings, origins, work / "prefix")
         python = work / "prefix" / "bin" / "python"
@@ -106,6 +109,12 @@ def verify(tarball: Path, place: Path) -> None:
     wheels = [path.name.partition("-")[0] for path in packages.glob("*.dist-info")]
     run([python, "-I", "-c", IMPORT_ALL, *wheels])
     run([packages / ENGINE / "llama-server", "--version"])
+
+
+def _restored(path: Path) -> bool:
+    """Tell whether the environment came from a tarball that somebody chose, and still stands."""
+    made = receipt.read(path)
+    return bool(made and made["source"] == "tarball" and receipt.current(path, made["inputs"]))
 
 
 def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Origin:

@@ -17,7 +17,7 @@ from pathlib import Path
 import conda_pack  # type: ignore[import-untyped]
 import pytest
 
-from builder import archive, conda, hostpython, receipt, tarball
+from builder import archive, conda, condaenv, hostpython, receipt, tarball
 from builder.settings import Settings
 from entrypoint.errors import (
     CommandFailed,
@@ -140,6 +140,15 @@ def test_our_own_environment_comes_back_byte_for_byte(
     capfd.readouterr()
     tarball.restore(elsewhere, urls=[], file=environment, sha256=None)
     assert "nothing changed" in capfd.readouterr().err
+
+
+def test_building_keeps_a_restored_environment_unless_another_is_named(
+    environment: Path, elsewhere: Settings
+) -> None:
+    tarball.restore(elsewhere, urls=[], file=environment, sha256=None)
+    kept = receipt.read(elsewhere.dist_dir / "env" / "receipt.json")
+    condaenv.build(elsewhere, "auto")
+    assert receipt.read(elsewhere.dist_dir / "env" / "receipt.json") == kept
 
 
 def test_an_environment_without_the_engine_makes_no_image(
