@@ -269,7 +269,6 @@ def test_a_killed_fetch_goes_on(checkout: Checkout, hub: Hub, kind: str) -> None
     assert not any("config.json" in line for line in hub.asked)
 
 
-@pytest.mark.parametrize("kind", HUBS)
 def test_a_wrong_file_that_lies_where_one_comes_is_not_believed(
     checkout: Checkout, hub: Hub
 ) -> None:
@@ -282,6 +281,7 @@ def test_a_wrong_file_that_lies_where_one_comes_is_not_believed(
     assert checkout.has(FILES)
 
 
+@pytest.mark.parametrize("kind", HUBS)
 def test_ctrl_c_ends_at_once_even_if_the_hub_hangs(checkout: Checkout, hub: Hub, kind: str) -> None:
     hub.gate = threading.Event()
     with running(checkout, "--source", kind, hub=hub) as process:
