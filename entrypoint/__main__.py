@@ -79,7 +79,8 @@ def _parser() -> Parser:
 
 def _words(typed: list[str]) -> list[str]:
     """Put in the command `chat` where none was typed."""
-    if typed and (not typed[0].startswith("-") or typed[0] in ("-h", "--help", "--version")):
+    first = next((word for word in typed if word != "--debug"), "-")
+    if not first.startswith("-") or first in {"-h", "--help", "--version"}:
         return typed
     return ["chat", *typed]
 
