@@ -82,4 +82,5 @@ def _stands(path: Path, entry: Mapping[str, Any]) -> bool:
         return False
     if status.st_size != entry["size"]:
         return False
-    return status.st_mtime_ns == entry["mtime_ns"] or sha256(path) == entry["sha256"]
+    same_time: bool = status.st_mtime_ns == entry["mtime_ns"]
+    return same_time or sha256(path) == entry["sha256"]

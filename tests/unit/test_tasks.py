@@ -41,7 +41,7 @@ def test_every_task_says_in_both_languages_what_it_does() -> None:
 
     for task in vars(tasks).values():
         if isinstance(task, Task):
-            english, chinese = task.__doc__.strip().split("\n\n")
+            english, chinese = (task.__doc__ or "").strip().split("\n\n")
             assert english.isascii(), task.name
             assert not chinese.isascii(), task.name
 
