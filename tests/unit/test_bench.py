@@ -116,8 +116,8 @@ def test_the_text_is_chinese_and_english_and_long_enough() -> None:
 
 def test_a_watched_program_is_timed_at_its_first_byte_not_at_its_end() -> None:
     program = (
-        "import sys, time; time.sleep(0.1); sys.stdout.write('a'); sys.stdout.flush(); begun = time.monotonic();"
-        "time.sleep(0.2); print('b'); print(time.monotonic() - begun)"
+        "import sys, time; time.sleep(0.1); sys.stdout.write('a'); sys.stdout.flush();"
+        "begun = time.monotonic(); time.sleep(0.2); print('b'); print(time.monotonic() - begun)"
     )
     start = time.monotonic()
     seen = watch([sys.executable, "-c", program])
