@@ -100,7 +100,7 @@ def _complete(intent: Intent, chosen: list[Source], folder: Path, place: Path) -
     _keep_right(locked, right, place)
 
     def attempt(source: Source) -> None:
-        found = _first_seen(source, unlocked, locked) if unlocked else []
+        found = _first_seen(source, unlocked) if unlocked else []
         _bring(source, [*locked, *found], coming, right)
         if unlocked:
             _record(intent.name, [*locked, *found], right)
@@ -146,18 +146,15 @@ def _from_any(chosen: list[Source], attempt: Callable[[Source], None]) -> str:
     )
 
 
-def _first_seen(
-    source: Source, patterns: Iterable[str], locked: Iterable[ModelFile]
-) -> list[ModelFile]:
-    """Return the files of an unlocked model that a source has; each pattern must find one."""
+def _first_seen(source: Source, patterns: Iterable[str]) -> list[ModelFile]:
+    """Return the unlocked files that a source has; each of the patterns must find one."""
     found = [file for file in sources.listing(source) if models.is_safe(file.path)]
-    known = {file.path for file in locked}
     wanted: dict[str, ModelFile] = {}
     for pattern in patterns:
-        matching = [file for file in found if fnmatchcase(file.path, pattern)]
+        matching = {file.path: file for file in found if fnmatchcase(file.path, pattern)}
         if not matching:
             raise DownloadFailure(_("It has no file {pattern}.").format(pattern=pattern))
-        wanted |= {file.path: file for file in matching if file.path not in known}
+        wanted |= matching
     return list(wanted.values())
 
 
@@ -169,27 +166,21 @@ def _bring(source: Source, files: Iterable[ModelFile], coming: Path, right: Path
             (coming / file.path).unlink(missing_ok=True)
     needed = sources.copies(source) * sum(file.size for file in missing)
     disk.require(coming, needed - _weight(coming))
-    failed = None
-    try:
-        with _progress(coming, needed):
-            sources.deliver(source, missing, coming)
-    except (DownloadFailure, HashMismatch) as failure:
-        failed = failure
+    with _progress(coming, needed):
+        sources.deliver(source, missing, coming)
     wrong = []
     for file in missing:
         path = coming / file.path
-        if _is(path, file) or (failed is None and not file.sha256):
-            (right / file.path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, right / file.path)
-        elif path.exists():
+        if file.sha256 and not _is(path, file):
             path.unlink()
             wrong.append(file.path)
+        else:
+            (right / file.path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, right / file.path)
     if wrong:
         raise HashMismatch(
             _("These files are not the locked ones: {names}.").format(names=", ".join(wrong))
         )
-    if failed:
-        raise failed
 
 
 def _is(path: Path, file: ModelFile) -> bool:

@@ -200,12 +200,12 @@ def test_the_modelscope_sdk_reports_success_for_wrong_bytes_and_we_do_not(
     )
     assert sdk.returncode == 0
     done = checkout.fetch("--source", "modelscope", hub=hub)
-    assert done.returncode == 5
-    assert "These files are not the locked ones: weights.gguf." in done.stderr
-    hub.wrong.clear()
-    done = checkout.fetch("--source", "modelscope", hub=hub)
     assert done.returncode == 6
-    assert f"{REPOSITORY} does not have: more/second.bin." in done.stderr
+    assert f"    modelscope: {REPOSITORY} does not have: more/second.bin.\n" in done.stderr
+    hub.unlisted.clear()
+    done = checkout.fetch("--source", "modelscope", hub=hub)
+    assert done.returncode == 5
+    assert "modelscope: These files are not the locked ones: weights.gguf." in done.stderr
 
 
 @pytest.mark.parametrize("kind", HUBS)
