@@ -506,35 +506,42 @@ def test_a_full_disk_is_told_before_anything_is_fetched(checkout: Checkout, hub:
 def test_a_disk_that_fills_up_leaves_no_model(
     checkout: Checkout, hub: Hub, packages: Packages, source: str
 ) -> None:
+    hub.gate = threading.Event()
+    hub.files |= {path.name: path.read_bytes() for path in packages.folder.iterdir()}
     if source != "wheel":
         checkout.write(hub_source(source), files=["weights.gguf"])
-    dist = checkout.root / "dist"
-    dist.mkdir()
-    small = [*("unshare", "--map-root-user", "--mount", "sh", "-ec"), FILL, "sh", str(dist)]
-    done = subprocess.run(
-        [*small, *checkout.command("--source", source)],
+    (checkout.root / "dist").mkdir()
+    with subprocess.Popen(
+        [*("unshare", "--map-root-user", "--mount", "sh", "-c", FILL), *checkout.command()],
         cwd=checkout.root,
-        env=checkout.environment(hub, **packages.env),
-        capture_output=True,
+        env=checkout.environment(
+            hub, PIP_INDEX_URL=f"{hub.url}/simple/", PIP_NO_CACHE_DIR="1", PIP_RETRIES="0"
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 8, done.stderr
-    assert done.stdout == ""  # of find: no file has a model's name
-    assert "disk" in done.stderr.lower()
-    assert "Traceback" not in done.stderr
+    ) as process:
+        wait_for((checkout.root / "filled").exists)
+        hub.gate.set()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 8, err
+    assert out == ""  # of find: nothing has the model's name
+    assert "There is no room" not in err  # that would have been told before
+    assert "Traceback" not in err
 
 
-# A small disk with room for the announced size, which another process then takes away.
+# A small disk with room for the whole, which something else takes away when some of it has come.
 FILL = """
-mount -t tmpfs -o size=6m tmpfs "$1"
-place=$1; shift
-( while [ ! -d "$place/models/raw/.tiny/coming" ]; do :; done
-  head -c 5500000 /dev/zero >"$place/other" ) 2>&1 &
-code=0; "$@" || code=$?
+mount -t tmpfs -o size=6m tmpfs dist
+(
+    until [ "$(du -sk dist | cut -f 1)" -ge 100 ]; do sleep 0.1; done
+    cat /dev/zero >dist/other
+    touch filled
+) 2>fill.log &
+"$0" "$@"
+code=$?
 wait
-find "$place/models/raw/tiny"* 2>&1 | grep -v "No such file" || true
+find dist -name tiny
 exit $code
 """
 
