@@ -8,7 +8,8 @@ from builder.gguf import Header
 
 F16, F32 = 2, 4  # bytes
 BATCH: Final = 512  # tokens that llama-server computes at once, its --ubatch-size
-PROGRAM: Final = 64 << 20  # the server itself, its vocabulary, a prompt and an answer
+PROGRAM: Final = 26 << 20  # the server itself, a prompt and an answer
+WORD: Final = 280  # what it keeps for each word of the vocabulary, on average
 
 
 def needed(header: Header, size: int, context: int) -> int:
@@ -17,7 +18,17 @@ def needed(header: Header, size: int, context: int) -> int:
     `size` is that of the weights. They are read, not mapped, so there is one copy of them, whether
     the CPU's kernels want them repacked or not.
     """
-    return size + _cache(header, context) + _scratch(header, context) + PROGRAM
+    words = len(header.metadata.get("tokenizer.ggml.tokens", ()))
+    weights = size + _second_embedding(header, size)
+    return weights + _cache(header, context) + _scratch(header, context) + PROGRAM + WORD * words
+
+
+def _second_embedding(header: Header, size: int) -> int:
+    """Return the size of the tensor that is loaded twice if a model reads and writes with one."""
+    elements = {tensor.name: tensor.elements for tensor in header.tensors}
+    if "output.weight" in elements:
+        return 0
+    return size * elements.get("token_embd.weight", 0) // sum(elements.values())
 
 
 def _cache(header: Header, context: int) -> int:

@@ -77,6 +77,15 @@ def test_memory_grows_with_weights_and_context_by_what_they_take() -> None:
     assert memory.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
 
 
+def test_memory_of_a_model_that_reads_and_writes_with_one_tensor_has_it_twice() -> None:
+    def weights(*names: str) -> Header:
+        return Header(QWEN, tuple(Tensor(name, (64, 64), Q4_0, 0) for name in names))
+
+    apart = memory.needed(weights("token_embd.weight", "output.weight"), 1000, 2048)
+    tied = memory.needed(weights("token_embd.weight", "blk.0.attn_q.weight"), 1000, 2048)
+    assert tied - apart == 500
+
+
 def test_memory_of_models_that_state_heads_for_each_layer_or_their_width() -> None:
     context = 4096
     plain = memory.needed(model(), 0, context)
