@@ -161,7 +161,7 @@ def _require_template(intent: Intent, header: gguf.Header) -> None:
         raise ConfigFailure(
             _("{name} does not say how a conversation is written.").format(name=intent.name),
             _("Neither its files nor models.toml have a chat template."),
-            _("Set chat_template in models.toml: a template, or the name of one of llama.cpp's."),
+            _("Set chat_template in models.toml: a Jinja template, or chatml."),
         )
 
 
