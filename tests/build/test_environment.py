@@ -4,12 +4,14 @@ import functools
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -316,6 +318,27 @@ def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
         wheelhouse.install(python, wheels, engine)
     wheels = wheelhouse.runtime_wheels(Settings(cache=str(tmp_path / "cache")), python)
     wheelhouse.install(python, wheels, engine)
+
+
+def test_the_engine_is_compiled_once_and_its_bytes_repeat(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One small library of it, which must be the one in the whole engine's wheel.
+    recipe = Path(shutil.copytree(wheelhouse.RECIPE, tmp_path / "recipe"))
+    project = (recipe / "pyproject.toml").read_text()
+    whole = 'build.targets = ["llama-server", "llama-quantize"]'
+    assert whole in project
+    (recipe / "pyproject.toml").write_text(project.replace(whole, 'build.targets = ["ggml-base"]'))
+    library = "llmdeploy_llamacpp/libggml-base.so"
+    with zipfile.ZipFile(wheelhouse.engine_wheel(settings)) as wheel:
+        expected = wheel.read(library)
+    monkeypatch.setattr(wheelhouse, "RECIPE", recipe)
+    cache = Settings(cache=str(tmp_path / "cache"))
+    made = wheelhouse.engine_wheel(cache)
+    with zipfile.ZipFile(made) as wheel:
+        assert wheel.read(library) == expected
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert wheelhouse.engine_wheel(cache) == made
 
 
 def test_the_engines_wheel_is_kept_for_machines_without_a_compiler(
