@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from entrypoint import catalog, conversation, machine, terminal
+from entrypoint import catalog, conversation, machine, table, terminal
 from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling
 from entrypoint.catalog import Catalog
 from entrypoint.conversation import Conversation, Turn
@@ -248,10 +248,10 @@ class Chat:
         how(rest.strip())
 
     def _help(self, _rest: str) -> None:
-        for name, (takes, does, _how) in self._commands.items():
-            self._say(f"{name} {takes}".ljust(18) + does)
-        self._say(QUOTES.ljust(18) + _("begin and end a text of several lines"))
-        self._say("Ctrl-C".ljust(18) + _("stop the answer"))
+        rows = [(f"{name} {takes}", does) for name, (takes, does, _how) in self._commands.items()]
+        rows.append((QUOTES, _("begin and end a text of several lines")))
+        rows.append(("Ctrl-C", _("stop the answer")))
+        self._say(table.columns(rows))
 
     def _set(self, rest: str) -> None:
         name, _space, value = rest.partition(" ")
