@@ -181,7 +181,7 @@ def _finished(path: Path, task: str) -> dict[str, Any]:
 def _choose(settings: Settings, names: Sequence[str] | None) -> Catalog:
     """Return the part of the catalogue that the image gets, all of whose files are there."""
     if not (settings.ready_dir / "catalog.json").exists():
-        _finished(settings.ready_dir / "receipt.json", "quantize")
+        _finished(settings.ready_dir / "receipt.json", "quantize MODEL")
     everything = catalog.load(settings.ready_dir)
     models = everything.models if names is None else tuple(map(everything.find, names))
     for model in models:

@@ -210,7 +210,7 @@ def _named(failure: CommandFailed, source: Path, target: Path) -> Exception:
         return DamagedModel(
             _("{path} is damaged.").format(path=source),
             failure.why.splitlines()[-2],
-            _("Delete it, fetch it again and quantize it: ./llmdeploy fetch"),
+            _("Delete it, fetch it again and quantize it: ./llmdeploy fetch MODEL"),
         )
     return failure
 

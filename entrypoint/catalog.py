@@ -91,12 +91,12 @@ def load(folder: Path) -> Catalog:
         raise DamagedModel(
             _("{path} does not exist.").format(path=path),
             _("It lists the models of this image."),
-            _("Build one with: ./llmdeploy quantize"),
+            _("Build one with: ./llmdeploy quantize MODEL"),
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigFailure(
             _("{path} is malformed: {error}").format(path=path, error=repr(error)),
-            next=_("Write it anew with: ./llmdeploy quantize"),
+            next=_("Write it anew with: ./llmdeploy quantize MODEL"),
         ) from None
 
 

@@ -42,5 +42,7 @@ def require_content(model: Model, folder: Path) -> None:
 
 def _damaged(what: str, why: str = "") -> DamagedModel:
     return DamagedModel(
-        what, why, _("Load the image again, or build the models anew with: ./llmdeploy quantize")
+        what,
+        why,
+        _("Load the image again, or build the models anew with: ./llmdeploy quantize MODEL"),
     )
