@@ -87,7 +87,7 @@ def run_all(settings: Settings) -> None:
     with report.step(_("What the quantization costs")):
         cost = quality.compare(settings, program, scene.native, TEXT, scene.threads)
     bounds = promises(found, chat)
-    print(_page(facts, found, cost, bounds))
+    print(page(facts, found, cost, bounds))
     broken = [each.title for each in bounds if not each.held]
     if broken:
         raise CommandFailed(
@@ -194,7 +194,7 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
     ]
 
 
-def _page(
+def page(
     facts: Mapping[str, Any],
     found: Mapping[str, figures.Runs],
     cost: quality.Cost,

@@ -142,3 +142,29 @@ def test_a_watched_program_that_fails_tells_its_last_words() -> None:
 def test_a_watched_program_that_says_nothing_is_a_failure() -> None:
     with pytest.raises(CommandFailed):
         watch([sys.executable, "-c", ""])
+
+
+def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
+    found = {
+        **measured(),
+        "llmdeploy": {**measured()["llmdeploy"], "first": [1.0] * 5, "memory": [590.0] * 5},
+        bench.OPENVINO: {"first": [4.0] * 5, "prefill": [190.0] * 5, "decode": [47.5] * 5},
+    }
+    cost = Cost(
+        Weights(360_000_000, 46.0, ("同济\n大学", "b")),
+        Weights(480_000_000, 40.0, ("复旦大学", "b")),
+        ("问一", "问二"),
+    )
+    facts = {
+        "cpu": {"model": "Some CPU", "kernels": "zen4"},
+        "threads": {"count": 2},
+        "memory": {"total": 24 * 2**30},
+    }
+    page = bench.page(facts, found, cost, bench.promises(found, CHAT))
+    assert "Some CPU, 2 threads, 24 GiB, kernels for zen4" in page
+    assert "| decode of 128 tokens, tok/s | 0.95 | 2.00 | 95.0 | 100.0 | 47.5 |" in page
+    assert "| a question to its first token | 1.80 |" in page
+    assert "| perplexity, fixed text | 1.15 | 46.00 | 40.00 |" in page
+    assert "1 of 2 answers differ" in page
+    assert "* Q4_0: 同济 大学\n\n* Q4_K_M: 复旦大学" in page
+    assert page.count("* held: ") == 4
