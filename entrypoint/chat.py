@@ -148,6 +148,8 @@ class Chat:
             try:
                 self._turn()
             except EOFError:
+                if not self._person and self._usage is None:
+                    self._say(_("Nothing was asked. To chat in a container: docker run -it"))
                 return
             except KeyboardInterrupt:
                 if not self._person:

@@ -27,6 +27,7 @@ from typing import Any
 
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
+from entrypoint.disk import writing
 from entrypoint.engines import Answer, Message, Options, Usage
 from entrypoint.errors import (
     EngineCrashed,
@@ -54,7 +55,9 @@ class LlamaCpp:
         weights.require_files(model, folder)
         self._parallel = parallel
         self._stop = list(model.stop)
-        self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=machine.require_scratch()))
+        scratch = machine.require_scratch()
+        with writing(scratch):
+            self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=scratch))
         self._socket = self._home / "engine.sock"
         self._log = self._home / "engine.log"
         try:
@@ -265,7 +268,8 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
         "--threads-http": parallel + 2,  # its default grows with the host's cores
         "--parallel": parallel,
         "--ctx-size": context * parallel,
-        # Read, not mapped: repacking copies the weights, and a mapped file would stay beside it.
+        # Read, not mapped: repacking copies the weights, and a mapped file would stay beside its
+        # copy. Mapping is 0.15 s faster for 0.36 GB, and takes 0.19 GB more.
         "--load-mode": "none",
         "--cache-ram": 0,  # its default saves old prompts in up to 8 GiB
         "--log-verbosity": 2,

@@ -315,6 +315,14 @@ def test_a_model_that_the_engine_cannot_read_shows_what_the_engine_said(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_temporary_folder_that_cannot_be_written_is_named(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc")
+    with pytest.raises(NotWritable, match="/proc"):
+        open_()
+
+
 def test_a_folder_too_deep_for_a_socket_is_named(
     open_: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

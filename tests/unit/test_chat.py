@@ -372,6 +372,11 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert contents == ["Be brief.", "one", "polly: one", "two"]
 
 
+def test_a_pipe_that_asks_nothing_is_told_how_to_chat() -> None:
+    told = "[Nothing was asked. To chat in a container: docker run -it]"
+    assert Room([], person=False).run() == [told]
+
+
 def test_a_pipe_gets_answers_and_nothing_else() -> None:
     room = Room(["one", "two"], person=False)
     assert [each for each in room.run() if not each.startswith(">>>")] == [
