@@ -50,10 +50,12 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         )
         inputs = {layer.name: receipt.digest(dict(layer.inputs)) for layer in stack}
         inputs["Dockerfile"] = receipt.digest(recipe)
-        if _labels(client, settings.image).get(INPUTS) == receipt.digest(inputs):
+        folder = settings.dist_dir / "image"
+        made = _labels(client, settings.image).get(INPUTS) == receipt.digest(inputs)
+        # Another checkout may have made the image; this one's folder tells about it too.
+        if made and receipt.current(folder / "receipt.json", inputs):
             report.say(_("nothing changed"))
             return
-        folder = settings.dist_dir / "image"
         for layer in stack:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
@@ -61,14 +63,14 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
             json.dumps(_parts(settings, environment, chosen), indent=1) + "\n", encoding="utf-8"
         )
         _stack(settings, folder, {**labels(chosen), INPUTS: receipt.digest(inputs)})
-        made = client.images.get(settings.image)
+        image = client.images.get(settings.image)
         receipt.write(
             folder / "receipt.json",
             inputs,
             [folder / "Dockerfile", folder / "sbom.json"],
-            image=made.id,
-            layers=made.attrs["RootFS"]["Layers"],
-            size=made.attrs["Size"],
+            image=image.id,
+            layers=image.attrs["RootFS"]["Layers"],
+            size=image.attrs["Size"],
         )
 
 
@@ -84,10 +86,11 @@ def require(settings: Settings) -> None:
 def size(settings: Settings) -> None:
     """Print the size of each layer, in the image and as a registry would store it.
 
-    Raises ImageMissing if there is no image.
+    Raises ImageMissing if there is no image, StageMissing if another checkout made it.
     """
     require(settings)
     folder = settings.dist_dir / "image"
+    _finished(folder / "receipt.json", "build-image")
     recipe = (folder / "Dockerfile").read_text(encoding="utf-8")
     print(f"{_('layer'):32}{_('MB unpacked'):>14}{_('MB compressed'):>16}")
     total = [0, 0]

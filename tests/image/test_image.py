@@ -151,6 +151,14 @@ def test_everything_but_the_weights_is_small(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("image")
+def test_an_image_of_another_checkout_is_no_reason_to_do_nothing(settings: Settings) -> None:
+    recipe = settings.dist_dir / "image/Dockerfile"
+    recipe.unlink()
+    images.build(settings)
+    assert recipe.exists()
+
+
+@pytest.mark.usefixtures("image")
 def test_the_table_of_sizes_has_every_layer(
     task: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
