@@ -128,14 +128,18 @@ def test_at_temperature_0_a_conversation_repeats_in_a_new_process(open_: Open) -
     assert texts[0] == texts[1]
 
 
-def test_at_temperature_0_the_last_answer_repeats_whatever_the_cache_holds(engine: Engine) -> None:
-    first = answer(engine, ask("Name three colours."))
-    follow_up = ask("Which of them is the colour of the sky?", "Name three colours.", first)
-    second = answer(engine, follow_up)
+def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Engine) -> None:
+    question = ask("Name three colours.")
+    first = split(engine.stream(question, GREEDY))
+    follow_up = ask("Which of them is the colour of the sky?", "Name three colours.", first[0])
+    second = split(engine.stream(follow_up, GREEDY))
     with closing(engine.stream(follow_up, GREEDY)) as stopped:
         next(stopped)
-    assert answer(engine, follow_up) == second
-    assert answer(engine, ask("Name three colours.")) == first
+    # The cache too: what is computed in other batches differs in its last bits, now and then in
+    # a word.
+    for messages, (text, usage) in ((follow_up, second), (question, first)):
+        again, cost = split(engine.stream(messages, GREEDY))
+        assert (again, cost.cached_tokens) == (text, usage.cached_tokens)
 
 
 def test_a_seed_repeats_a_sampled_answer_and_another_seed_does_not(engine: Engine) -> None:
@@ -173,9 +177,9 @@ def test_several_conversations_are_answered_at_once(open_: Open) -> None:
 
 
 def test_each_of_several_conversations_has_the_whole_context(open_: Open) -> None:
-    with closing(open_(context=256, parallel=2)) as engine:
-        long = ask("word " * 180)
-        assert 180 < engine.count_tokens(long) < 256
+    with closing(open_(context=512, parallel=2)) as engine:
+        long = ask("word " * 400)
+        assert 400 < engine.count_tokens(long) < 512
         ends = [piece for _, piece in engine.stream_many([long, long], GREEDY)]
     assert sum(isinstance(piece, Usage) for piece in ends) == 2
 
