@@ -185,6 +185,10 @@ class LlamaCpp:
             body["max_tokens"] = options.max_tokens
         if options.seed is not None:
             body["seed"] = options.seed
+        if options.temperature == 0:
+            # Only the likeliest token counts: the other samplers would sort a vocabulary in vain,
+            # which takes 3 % of the time.
+            body |= {"samplers": ["top_k"], "top_k": 1}
         return body
 
     @contextmanager
