@@ -22,7 +22,7 @@ SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "32")
 def lines(folder: Path) -> list[dict[str, Any]]:
     """Return the whole lines of answers.jsonl, which may be growing."""
     path = folder / "answers.jsonl"
-    content = path.read_text() if path.exists() else ""
+    content = path.read_text(errors="replace") if path.exists() else ""  # may end in mid-character
     return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith("\n")]
 
 

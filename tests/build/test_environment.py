@@ -185,6 +185,7 @@ def run(*argv: str | Path) -> str:
 def run_on_bare_base(tarball: Path, settings: Settings, tmp_path: Path) -> None:
     """Import everything where there is a C and a C++ library and nothing else of this machine."""
     root = tmp_path / "root"
+    root.mkdir()
     base.unpack(base.packages(settings), root)
     archive.extract(tarball, root / "opt" / "llmdeploy")
     (root / "proc").mkdir(exist_ok=True)  # where a program learns where it lies
