@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave tests/image out when that was asked for, and only then."""
     images = Path(__file__).with_name("image")
     return True if config.getoption("--no-docker") and collection_path == images else None
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a runner in the background may have it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
