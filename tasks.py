@@ -9,8 +9,10 @@ from pathlib import Path
 
 from invoke import Context
 
-from builder import settings
+from builder import settings, variants
 from builder.edge import one_of, stage
+
+ENGINE = "llamacpp (default) / 推理引擎"
 
 
 @stage()
@@ -25,8 +27,10 @@ def up(_: Context) -> None:
 
 
 @stage(
+    positional=("name",),
     iterable=("url",),
     help={
+        "name": "runtime (default) / 环境名",
         "source": "auto (lock, else host), lock, host or tarball / 环境来源",
         "url": "address of a packed environment; repeat it for mirrors / 压缩包地址，可重复",
         "file": "a packed environment on this disk / 本地压缩包",
@@ -34,18 +38,24 @@ def up(_: Context) -> None:
     },
 )
 def build_env(
-    _: Context, source: str = "auto", url: list[str] | None = None, file: str = "", sha256: str = ""
+    _: Context,
+    name: str = "",
+    source: str = "auto",
+    url: list[str] | None = None,
+    file: str = "",
+    sha256: str = "",
 ) -> None:
-    """Build the conda environment and pack it into dist/env/runtime.tar.zst.
+    """Build a conda environment and pack it into dist/env/NAME.tar.zst.
 
     从锁文件构建 conda 环境（也可从预制压缩包恢复）。
     """
+    engine = variants.of_environment(name).engine if name else ""
     one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
         from builder import tarball
 
         tarball.restore(
-            settings.load(),
+            settings.load(engine),
             urls=url or [],
             file=Path(file) if file else None,
             sha256=sha256 or None,
@@ -53,7 +63,7 @@ def build_env(
     else:
         from builder import condaenv
 
-        condaenv.build(settings.load(), source)  # type: ignore[arg-type]  # one_of looked
+        condaenv.build(settings.load(engine), source)  # type: ignore[arg-type]  # one_of looked
 
 
 @stage(
@@ -102,38 +112,39 @@ def fetch(_: Context, model: str, source: str = "", trust_on_first_use: bool = F
     help={
         "model": "a name in models/models.toml / 模型名",
         "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
+        "engine": ENGINE,
     },
 )
-def quantize(_: Context, model: str, type: str = "") -> None:
+def quantize(_: Context, model: str, type: str = "", engine: str = "") -> None:
     """Quantize a fetched model to INT4 (Q4_0, or --type) and write catalog.json.
 
     把模型量化为 INT4，并写出 catalog.json。
     """
     from builder import quantize as stage_
 
-    stage_.quantize(settings.load(), [model], type=type or None)
+    stage_.quantize(settings.load(engine), [model], type=type or None)
 
 
-@stage()
-def build_image(_: Context) -> None:
+@stage(help={"engine": ENGINE})
+def build_image(_: Context, engine: str = "") -> None:
     """Bake environment, models and program into the image llmdeploy:latest.
 
     把环境、模型和程序烘焙成镜像 llmdeploy:latest。
     """
     from builder import image
 
-    image.build(settings.load())
+    image.build(settings.load(engine))
 
 
-@stage()
-def image_size(_: Context) -> None:
+@stage(help={"engine": ENGINE})
+def image_size(_: Context, engine: str = "") -> None:
     """Print the image's size by layer, unpacked and compressed.
 
     按层列出镜像大小。
     """
     from builder import image
 
-    image.size(settings.load())
+    image.size(settings.load(engine))
 
 
 @stage(help={"check": "report drift, write nothing / 只检查"})

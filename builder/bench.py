@@ -149,9 +149,9 @@ def _openvino(scene: Scene) -> Figures:
 
 
 def _containers(settings: Settings) -> Figures:
-    chat = up.command(settings.image, "en", terminal=False)
+    chat = up.command(settings.image_name, "en", terminal=False)
     answer = watch([*chat, *LIMIT], typed=PLAN["question"] + "\n")
-    trivial = watch(["docker", "run", "--rm", *image.HARDENED, settings.image, "version"])
+    trivial = watch(["docker", "run", "--rm", *image.HARDENED, settings.image_name, "version"])
     return {"answer": answer.first, "trivial": trivial.first}
 
 

@@ -14,6 +14,7 @@ import conda_pack  # type: ignore[import-untyped]
 from builder import archive, conda, disk, hostpython, receipt, report, scratch, trim, wheelhouse
 from builder.run import run
 from builder.settings import ROOT, Settings
+from builder.variants import Variant
 from entrypoint.errors import CommandFailed, DownloadFailure
 from entrypoint.language import _
 
@@ -23,9 +24,6 @@ Source = Literal["auto", "lock", "host"]
 LOCK = ROOT / "env" / "conda-linux-64.lock"
 ENGINE = "llmdeploy_llamacpp"
 CODE = ("archive.py", "conda.py", "condaenv.py", "hostpython.py", "trim.py", "wheelhouse.py")
-NEEDED = (
-    500_000_000  # bytes on the disk of dist/ while packing: the files three times, the tar once
-)
 
 # What conda-meta keeps of a package; the rest names this machine's folders and the channel.
 KEPT = (
@@ -49,58 +47,54 @@ for name in sorted({*wheels, *native, *named}):
 
 
 def build(settings: Settings, source: Source) -> None:
-    """Build dist/env/runtime.tar.zst and its receipt, unless they are there and current.
+    """Pack the environment of the engine, with a receipt, unless it is there and current.
 
     "lock" links the locked conda packages, "host" this machine's Python, "auto" the former if its
     channel can be reached. Raises DownloadFailure, HashMismatch, DiskFull or CommandFailed.
     """
     origins: tuple[Origin, ...] = ("lock", "host") if source == "auto" else (source,)
-    folder = settings.dist_dir / "env"
+    variant, target, record = settings.variant, settings.packed, settings.packed_receipt
     with (
-        report.step(_("Environment")),
-        scratch.folder(folder / ".work") as work,
-        disk.guard(folder / "runtime.tar.zst"),
+        report.step(_("Environment {name}").format(name=variant.environment)),
+        scratch.folder(target.with_name(f".{variant.environment}")) as work,
+        disk.guard(target),
     ):
-        if any(receipt.current(folder / "receipt.json", inputs(each)) for each in origins):
+        if any(receipt.current(record, inputs(settings, each)) for each in origins):
             report.say(_("nothing changed"))
             return
-        if source == "auto" and _restored(folder / "receipt.json"):
+        if source == "auto" and _restored(record):
             report.say(_("keeping the restored environment; to replace it: --source lock or host"))
             return
-        disk.require(work, NEEDED)
+        disk.require(work, variant.packing)
         origin = _link(settings, origins, work / "prefix")
         python = work / "prefix" / "bin" / "python"
-        wheels = wheelhouse.runtime_wheels(settings, python)
-        engine = wheelhouse.engine_wheel(settings)
+        wheels = wheelhouse.locked(settings, python)
+        built = [wheelhouse.engine_wheel(settings)] if variant.compiled else []
         report.say(_("installing the wheels"))
-        wheelhouse.install(python, wheels, engine)
+        wheelhouse.install(settings, python, wheels, built)
         report.say(_("packing"))
-        _pack(work / "prefix", work / "packed")
-        archive.write_tar(work / "packed", work / "runtime.tar.zst")
+        _pack(work / "prefix", work / "packed", variant.environment)
+        archive.write_tar(work / "packed", work / target.name)
         report.say(_("trying it in another place"))
-        verify(work / "runtime.tar.zst", work / "elsewhere")
-        os.replace(work / "runtime.tar.zst", folder / "runtime.tar.zst")
-        facts = _facts(work / "packed", [*wheels.iterdir(), engine])
-        receipt.write(
-            folder / "receipt.json",
-            inputs(origin),
-            [folder / "runtime.tar.zst"],
-            source=origin,
-            **facts,
-        )
+        verify(variant, work / target.name, work / "elsewhere")
+        os.replace(work / target.name, target)
+        facts = _facts(work / "packed", [*wheels.iterdir(), *built])
+        receipt.write(record, inputs(settings, origin), [target], source=origin, **facts)
 
 
-def inputs(origin: Origin) -> dict[str, str]:
+def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
     """Return the hashes of all that decides the environment's bytes."""
-    files = [*(ROOT / "builder" / name for name in CODE), trim.FILE, wheelhouse.RUNTIME]
+    name = settings.variant.environment
+    code = [ROOT / "builder" / file for file in CODE]
+    files = [*code, *trim.files(name), wheelhouse.lock(settings)]
     return {
         **{str(path.relative_to(ROOT)): receipt.sha256(path) for path in files},
-        **wheelhouse.recipe(),
-        "python": receipt.sha256(LOCK) if origin == "lock" else hostpython.key(),
+        **(wheelhouse.recipe() if settings.variant.compiled else {}),
+        "python": receipt.sha256(LOCK) if origin == "lock" else hostpython.key(name),
     }
 
 
-def verify(tarball: Path, place: Path) -> None:
+def verify(variant: Variant, tarball: Path, place: Path) -> None:
     """Unpack an environment at `place` and run what it is for; raise CommandFailed if it fails."""
     archive.extract(tarball, place)
     python = place / "bin" / "python"
@@ -108,7 +102,8 @@ def verify(tarball: Path, place: Path) -> None:
     packages = _packages(place)
     wheels = [path.name.partition("-")[0] for path in packages.glob("*.dist-info")]
     run([python, "-I", "-c", IMPORT_ALL, *wheels])
-    run([packages / ENGINE / "llama-server", "--version"])
+    if variant.compiled:
+        run([packages / ENGINE / "llama-server", "--version"])
 
 
 def _restored(path: Path) -> bool:
@@ -139,11 +134,11 @@ def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Orig
     return "host"
 
 
-def _pack(prefix: Path, packed: Path) -> None:
-    """Let conda-pack lay out what is kept of `prefix` in `packed`, and make its bytes repeat."""
+def _pack(prefix: Path, packed: Path, name: str) -> None:
+    """Let conda-pack lay out what the environment `name` keeps of `prefix`; make it repeat."""
     try:
         environment = conda_pack.CondaEnv.from_prefix(str(prefix))
-        for kind, pattern in trim.filters():
+        for kind, pattern in trim.filters(name):
             environment = getattr(environment, kind)(pattern)
         for file in environment:
             if file.file_mode == "unknown" and not _names(Path(file.source), prefix):
@@ -195,6 +190,5 @@ def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
     return {
         "packages": sorted(packages, key=lambda package: (package["kind"], package["name"])),
         "python": versions["python"],
-        "engine": versions[ENGINE],
         "unpacked": sum(path.lstat().st_size for path in packed.rglob("*") if path.is_file()),
     }

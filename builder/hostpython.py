@@ -42,32 +42,34 @@ DEBIAN_SCHEME = {DEBIAN: "site-packages", "base}/local": "base}"}
 
 
 @cache
-def key() -> str:
-    """Return a hash of everything that the package is made of."""
-    files = {target: receipt.sha256(source) for target, source in _files().items()}
-    return receipt.digest([files, receipt.sha256(Path(__file__)), receipt.sha256(trim.FILE)])
+def key(environment: str) -> str:
+    """Return a hash of everything that the package for an environment is made of."""
+    files = {target: receipt.sha256(source) for target, source in _files(environment).items()}
+    patterns = [receipt.sha256(path) for path in trim.files(environment)]
+    return receipt.digest([files, receipt.sha256(Path(__file__)), *patterns])
 
 
 def channel(settings: Settings) -> str:
     """Return the file:// address of a conda channel with this Python in it, made if need be."""
-    place = settings.cache_dir / "host-python" / key()[:16]
+    environment = settings.variant.environment
+    place = settings.cache_dir / "host-python" / key(environment)[:16]
     if not place.is_dir():
         report.say(_("packing this machine's Python {version}").format(version=VERSION))
         with scratch.folder(place.with_name(f".{place.name}")) as folder:
-            _package(folder, folder / "channel" / "linux-64")
+            _package(folder, folder / "channel" / "linux-64", environment)
             asyncio.run(index_fs(folder / "channel"))
             (folder / "channel").rename(place)
     return place.as_uri()
 
 
-def _files() -> dict[str, Path]:
+def _files(environment: str) -> dict[str, Path]:
     """Return the files of the package: the path below the prefix, and where it is here."""
     sources = [BASE / "bin" / SHORT]
     for folder, folders, names in os.walk(STDLIB):
         folders[:] = set(folders) - {"site-packages", DEBIAN, "__pycache__"}
         sources += [Path(folder, name) for name in names]
     named = {str(source.relative_to(BASE)): source for source in sources}
-    own = {target: source for target, source in sorted(named.items()) if trim.kept(target)}
+    own = {target: named[target] for target in sorted(named) if trim.kept(target, environment)}
     return own | {f"lib/{name}": source for name, source in _libraries(own.values()).items()}
 
 
@@ -83,10 +85,10 @@ def _is_elf(path: Path) -> bool:
         return stream.read(4) == b"\x7fELF"
 
 
-def _package(folder: Path, subdir: Path) -> None:
+def _package(folder: Path, subdir: Path, environment: str) -> None:
     """Write the package into the channel's `subdir`; `folder` is scratch space."""
     root, info = folder / "root", folder / "meta" / "info"
-    for target, source in _files().items():
+    for target, source in _files(environment).items():
         (root / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, root / target)
         if _is_elf(source):
@@ -98,7 +100,7 @@ def _package(folder: Path, subdir: Path) -> None:
     record = {
         "name": "python",
         "version": VERSION,
-        "build": f"host_{key()[:8]}",
+        "build": f"host_{key(environment)[:8]}",
         "build_number": 0,
         "subdir": "linux-64",
         "arch": "x86_64",

@@ -37,11 +37,11 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
 
     Raises StageMissing if one of these is not there, UnknownModel, and what the engine raises.
     """
-    environment = _finished(settings.dist_dir / "env/receipt.json", "build-env")
+    environment = _finished(settings.packed_receipt, f"build-env {settings.variant.environment}")
     chosen = _choose(settings, models)
-    with report.step(_("Image {name}").format(name=settings.image)):
+    with report.step(_("Image {name}").format(name=settings.image_name)):
         client = engine.connect()
-        tarball = environment["outputs"]["runtime.tar.zst"]["sha256"]
+        tarball = environment["outputs"][settings.packed.name]["sha256"]
         stack = list(layers.plan(settings, tarball, chosen))
         recipe = dockerfile(
             (ROOT / "docker/Dockerfile").read_text(encoding="utf-8"),
@@ -50,8 +50,8 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         )
         inputs = {layer.name: receipt.digest(dict(layer.inputs)) for layer in stack}
         inputs["Dockerfile"] = receipt.digest(recipe)
-        folder = settings.dist_dir / "image"
-        made = _labels(client, settings.image).get(INPUTS) == receipt.digest(inputs)
+        folder = settings.image_dir
+        made = _labels(client, settings.image_name).get(INPUTS) == receipt.digest(inputs)
         # Another checkout may have made the image; this one's folder tells about it too.
         if made and receipt.current(folder / "receipt.json", inputs):
             report.say(_("nothing changed"))
@@ -63,7 +63,7 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
             json.dumps(_parts(settings, environment, chosen), indent=1) + "\n", encoding="utf-8"
         )
         _stack(settings, folder, {**labels(chosen), INPUTS: receipt.digest(inputs)})
-        image = client.images.get(settings.image)
+        image = client.images.get(settings.image_name)
         receipt.write(
             folder / "receipt.json",
             inputs,
@@ -76,10 +76,10 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
 
 def require(settings: Settings) -> None:
     """Raise ImageMissing if the image has not been built."""
-    if not _labels(engine.connect(), settings.image):
+    if not _labels(engine.connect(), settings.image_name):
         raise ImageMissing(
-            _("There is no image {name}.").format(name=settings.image),
-            next=_("Build it with: ./llmdeploy build-image"),
+            _("There is no image {name}.").format(name=settings.image_name),
+            next=_("Build it with: ./llmdeploy {task}").format(task=settings.task("build-image")),
         )
 
 
@@ -89,8 +89,8 @@ def size(settings: Settings) -> None:
     Raises ImageMissing if there is no image, StageMissing if another checkout made it.
     """
     require(settings)
-    folder = settings.dist_dir / "image"
-    _finished(folder / "receipt.json", "build-image")
+    folder = settings.image_dir
+    _finished(folder / "receipt.json", settings.task("build-image"))
     recipe = (folder / "Dockerfile").read_text(encoding="utf-8")
     print(f"{_('layer'):32}{_('MB unpacked'):>14}{_('MB compressed'):>16}")
     total = [0, 0]
@@ -102,7 +102,8 @@ def size(settings: Settings) -> None:
         if not name.startswith("model-"):
             total = [total[0] + unpacked, total[1] + compressed]
     print(f"{_('all but the weights'):32}{total[0] / 1e6:14.1f}{total[1] / 1e6:16.1f}")
-    print(f"{_('promised at most'):32}{200:14}{80:16}")
+    unpacked, compressed = settings.variant.bounds
+    print(f"{_('promised at most'):32}{unpacked:14}{compressed:16}")
 
 
 def measure(tar: Path) -> tuple[int, int]:
@@ -184,11 +185,12 @@ def _finished(path: Path, task: str) -> dict[str, Any]:
 def _choose(settings: Settings, names: Sequence[str] | None) -> Catalog:
     """Return the part of the catalogue that the image gets, all of whose files are there."""
     if not (settings.ready_dir / "catalog.json").exists():
-        _finished(settings.ready_dir / "receipt.json", "quantize MODEL")
+        _finished(settings.ready_dir / "receipt.json", settings.task("quantize MODEL"))
     everything = catalog.load(settings.ready_dir)
     models = everything.models if names is None else tuple(map(everything.find, names))
     for model in models:
-        _finished(settings.ready_dir / model.name / "receipt.json", f"quantize {model.name}")
+        record = settings.ready_dir / model.name / "receipt.json"
+        _finished(record, settings.task(f"quantize {model.name}"))
     kept = [model.name for model in models]
     default = everything.default if everything.default in kept else kept[0]
     return replace(everything, default=default, models=models)
@@ -210,7 +212,7 @@ def _stack(settings: Settings, folder: Path, about: Mapping[str, str]) -> None:
     )  # fmt: skip
     image = identity.read_text()
     run([client.path, "run", "--rm", *HARDENED, image, "version"])
-    run([client.path, "tag", image, settings.image])
+    run([client.path, "tag", image, settings.image_name])
 
 
 def _parts(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) -> dict[str, Any]:

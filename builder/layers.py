@@ -1,7 +1,7 @@
 """The layers of the image: what goes into each, written as a tar whose bytes repeat.
 
-A layer is first laid out in dist/image/roots/NAME as it will lie in the image, then written to
-dist/image/layers/NAME.tar. One whose inputs did not change is left alone.
+A layer is first laid out in dist/image/ENGINE/roots/NAME as it will lie in the image, then written
+to dist/image/ENGINE/layers/NAME.tar. One whose inputs did not change is left alone.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Layer:
 
 def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Layer]:
     """Yield the layers from bottom to top; `environment` is the packed environment's SHA-256."""
+    tarball = settings.packed
     recipe = {"recipe": _digest(ROOT / "builder" / name for name in ("archive.py", "layers.py"))}
     if not settings.base:
         debs = base.packages(settings)
         inputs = {deb.name: receipt.sha256(deb) for deb in debs}
         recipe_of_base = {"base": receipt.sha256(Path(base.__file__))}
         yield Layer("base", recipe | recipe_of_base | inputs, lambda root: base.unpack(debs, root))
-    tarball = settings.dist_dir / "env/runtime.tar.zst"
     yield Layer("env", recipe | {"env": environment}, lambda root: _environment(tarball, root))
     for model in chosen.models:
         yield _model(settings, model, recipe)
@@ -63,7 +63,7 @@ def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Laye
         "catalog": receipt.digest(dataclasses.asdict(chosen)),
         "env": environment,
     }
-    python = settings.dist_dir / "image/roots/env" / PREFIX / "bin/python3"
+    python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer("code", recipe | program, lambda root: _program(root, python, chosen))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from builder import variants
+from builder.variants import Variant
 from entrypoint import tomlfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,13 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings:
     """One table of `llmdeploy.toml`; every key is optional.
 
-    `channel` is the conda channel or mirror to read packages from, as conda would name it. Paths
-    are relative to the repository.
+    `engine` is what answers: it decides about environment, weights and image. `channel` is the
+    conda channel or mirror to read packages from, as conda would name it. Paths are relative to
+    the repository.
     """
 
     dist: str = "dist"
     cache: str = "~/.cache/llmdeploy"
     channel: str = "conda-forge"
+    engine: str = variants.DEFAULT
     image: str = "llmdeploy"
     base: str = ""  # name@sha256:... of a base image; empty: built from Debian's packages
 
@@ -36,13 +40,48 @@ class Settings:
         return Path(os.environ.get("LLMDEPLOY_CACHE") or self.cache).expanduser()
 
     @property
+    def variant(self) -> Variant:
+        """What is built for the engine; raise UsageFailure if there is no such engine."""
+        return variants.find(self.engine)
+
+    @property
+    def packed(self) -> Path:
+        """The packed environment; its receipt lies beside it."""
+        return self.dist_dir / "env" / f"{self.variant.environment}.tar.zst"
+
+    @property
+    def packed_receipt(self) -> Path:
+        """What the packed environment was made of."""
+        return self.packed.with_name(f"{self.variant.environment}.json")
+
+    @property
     def ready_dir(self) -> Path:
         """Models ready for the image, with their catalogue."""
-        return self.dist_dir / "models" / "ready"
+        suffix = "" if self.engine == variants.DEFAULT else f"-{self.engine}"
+        return self.dist_dir / "models" / f"ready{suffix}"
+
+    @property
+    def image_dir(self) -> Path:
+        """The layers of the image, and what else it is made of."""
+        return self.dist_dir / "image" / self.engine
+
+    @property
+    def image_name(self) -> str:
+        """The image as Docker names it; an engine other than the default one is its tag."""
+        return self.image if self.engine == variants.DEFAULT else f"{self.image}:{self.engine}"
+
+    def task(self, words: str) -> str:
+        """Return how a person types a task for the engine: messages name the next command."""
+        return words if self.engine == variants.DEFAULT else f"{words} --engine {self.engine}"
 
 
-def load(path: Path = ROOT / "llmdeploy.toml") -> Settings:
-    """Read the settings; without a file, the defaults. Raises ConfigFailure."""
-    if not path.exists():
-        return Settings()
-    return tomlfile.record(Settings, tomlfile.read(path), path.name)
+def load(engine: str = "", path: Path = ROOT / "llmdeploy.toml") -> Settings:
+    """Read the settings; without a file, the defaults. `engine` replaces the file's.
+
+    Raises ConfigFailure, or UsageFailure if there is no such engine.
+    """
+    written = tomlfile.record(Settings, tomlfile.read(path), path.name) if path.exists() else None
+    chosen = written or Settings()
+    chosen = replace(chosen, engine=engine or chosen.engine)
+    variants.find(chosen.engine)
+    return chosen

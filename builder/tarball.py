@@ -39,28 +39,29 @@ TRY = "import ctypes, ssl, zlib"
 def restore(
     settings: Settings, *, urls: Sequence[str], file: Path | None, sha256: str | None
 ) -> None:
-    """Make dist/env/runtime.tar.zst of an environment packed elsewhere: a file, or one of `urls`.
+    """Make the engine's packed environment of one packed elsewhere: a file, or one of `urls`.
 
     Raises UsageFailure if that is none that an image can be made of, HashMismatch,
     DownloadFailure, UnsafeArchive, CommandFailed or DiskFull.
     """
     expected = _expected(urls, file, sha256)
-    folder = settings.dist_dir / "env"
-    target = folder / "runtime.tar.zst"
+    variant, target, record = settings.variant, settings.packed, settings.packed_receipt
     with (
-        report.step(_("Environment")),
-        scratch.folder(folder / ".work") as work,
+        report.step(_("Environment {name}").format(name=variant.environment)),
+        scratch.folder(target.with_name(f".{variant.environment}")) as work,
         disk.guard(target),
     ):
         inputs = {"tarball": _checked(file, expected) if file else str(expected)}
-        if receipt.current(folder / "receipt.json", inputs):
+        if receipt.current(record, inputs):
             report.say(_("nothing changed"))
             return
         packed = file or _fetch(settings, urls, str(expected))
         report.say(_("unpacking"))
         archive.extract(packed, work / "restored")
         _inspect(work / "restored", packed)
-        if not any(work.glob(f"restored/lib/python3*/site-packages/{condaenv.ENGINE}")):
+        if variant.compiled and not any(
+            work.glob(f"restored/lib/python3*/site-packages/{condaenv.ENGINE}")
+        ):
             raise UsageFailure(
                 _("{path} is an environment without the inference engine.").format(path=packed),
                 _("No image could be made of it."),
@@ -68,10 +69,10 @@ def restore(
             )
         archive.write_tar(work / "restored", work / target.name)
         report.say(_("trying it in another place"))
-        condaenv.verify(work / target.name, work / "elsewhere")
+        condaenv.verify(variant, work / target.name, work / "elsewhere")
         os.replace(work / target.name, target)
         facts = _facts(work / "restored")
-        receipt.write(folder / "receipt.json", inputs, [target], source="tarball", **facts)
+        receipt.write(record, inputs, [target], source="tarball", **facts)
 
 
 def unpack(file: Path, dest: Path, *, sha256: str | None = None) -> None:

@@ -1,20 +1,28 @@
-"""What an environment leaves behind when it is packed: the patterns of env/trim.txt."""
+"""What an environment leaves behind when it is packed: the patterns of env/trim*.txt."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatch
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from builder.settings import ROOT
 
-FILE = ROOT / "env" / "trim.txt"
+FOLDER = ROOT / "env"
+
+
+def files(environment: str) -> list[Path]:
+    """Return the files that say it: env/trim.txt, then env/trim-ENVIRONMENT.txt if there is one."""
+    own = FOLDER / f"trim-{environment}.txt"
+    return [FOLDER / "trim.txt", *([own] if own.exists() else [])]
 
 
 @cache
-def filters() -> list[tuple[Literal["exclude", "include"], str]]:
-    """Return the patterns in the file's order, as conda-pack takes them."""
-    lines = FILE.read_text(encoding="utf-8").splitlines()
+def filters(environment: str) -> list[tuple[Literal["exclude", "include"], str]]:
+    """Return the patterns in the files' order, as conda-pack takes them: the last one decides."""
+    texts = [path.read_text(encoding="utf-8") for path in files(environment)]
+    lines = [line for text in texts for line in text.splitlines()]
     patterns = [line for line in lines if line and not line.startswith("#")]
     return [
         ("include", pattern[1:]) if pattern.startswith("!") else ("exclude", pattern)
@@ -22,10 +30,10 @@ def filters() -> list[tuple[Literal["exclude", "include"], str]]:
     ]
 
 
-def kept(path: str) -> bool:
+def kept(path: str, environment: str) -> bool:
     """Tell whether the file at `path` below the prefix is packed."""
     verdict = "include"
-    for kind, pattern in filters():
+    for kind, pattern in filters(environment):
         if fnmatch(path, pattern):
             verdict = kind
     return verdict == "include"

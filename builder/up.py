@@ -57,7 +57,7 @@ def chat(settings: Settings) -> NoReturn:
     """Become a chat in a container of the image; raise ImageMissing if there is none."""
     image.require(settings)
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-    become(command(settings.image, language(), terminal=terminal))
+    become(command(settings.image_name, language(), terminal=terminal))
 
 
 def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
@@ -76,9 +76,9 @@ def on_host(settings: Settings) -> Program:
     """Return the program outside a container, its environment unpacked if it is not yet."""
     from builder import tarball
 
-    packed = settings.dist_dir / "env/runtime.tar.zst"
+    packed = settings.packed
     # One folder per environment, so that a changed one is never mixed with what it replaces.
-    unpacked = settings.dist_dir / "env" / f"run-{receipt.sha256(packed)[:12]}"
+    unpacked = packed.with_name(f"run-{receipt.sha256(packed)[:12]}")
     with report.step(_("Unpacking the environment")):
         tarball.unpack(packed, unpacked)
     return Program(

@@ -1,4 +1,4 @@
-"""Wheels: those of env/runtime.lock, and the engine's, which is compiled here once and kept."""
+"""Wheels: those of an environment's lock, and the engine's, which is compiled once and kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder import archive, receipt, report, scratch
@@ -16,7 +16,6 @@ from builder.settings import ROOT, Settings
 from entrypoint.errors import CommandFailed, DownloadFailure, HashMismatch
 from entrypoint.language import _
 
-RUNTIME = ROOT / "env" / "runtime.lock"
 RECIPE = ROOT / "env" / "llamacpp"
 INGREDIENTS = ("CMakeLists.txt", "pyproject.toml", "source.lock", "build.lock")
 
@@ -26,37 +25,47 @@ PIP_MISMATCH = "DO NOT MATCH THE HASHES"
 LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 
 
-def runtime_wheels(settings: Settings, python: Path) -> Path:
-    """Return a folder with the wheels of env/runtime.lock that fit the interpreter `python`.
+def lock(settings: Settings) -> Path:
+    """Return the lock of the wheels that the environment has."""
+    return ROOT / "env" / f"{settings.variant.environment}.lock"
+
+
+def locked(settings: Settings, python: Path) -> Path:
+    """Return a folder with the wheels of the lock that fit the interpreter `python`.
 
     Raises HashMismatch or DownloadFailure.
     """
     version = run([python, "-c", "import sys; print(sys.implementation.cache_tag)"]).strip()
-    place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(RUNTIME)[:16]}"
+    place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(lock(settings))[:16]}"
     if not place.is_dir():
         with scratch.folder(place.with_name(f".{place.name}")) as folder:
             wheels = folder / "wheels"
-            pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", RUNTIME)
+            pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", lock(settings))
             wheels.rename(place)
     return place
 
 
-def install(python: Path, wheels: Path, engine: Path) -> None:
-    """Install the runtime's and the engine's wheels beside the interpreter `python`.
+def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path]) -> None:
+    """Install the locked `wheels`, and those `built` here, beside the interpreter `python`.
 
-    Nothing but the two places is asked. Raises HashMismatch if a kept wheel was changed; it is
+    Nothing but these places is asked. Raises HashMismatch if a kept wheel was changed; it is
     thrown away, so that the next run fetches it again.
     """
-    name, version, *__ = engine.name.split("-")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
-        pinned.write(f"{name}=={version} --hash=sha256:{receipt.sha256(engine)}\n")
+        for wheel in built:
+            name, version, *__ = wheel.name.split("-")
+            pinned.write(f"{name}=={version} --hash=sha256:{receipt.sha256(wheel)}\n")
         pinned.flush()
         try:
             pip(
                 python,
                 *("install", *LOCKED, "--no-index", "--no-compile"),
-                *("--find-links", wheels, "--find-links", engine.parent),
-                *("--requirement", RUNTIME, "--requirement", pinned.name),
+                *(
+                    word
+                    for place in (wheels, *(each.parent for each in built))
+                    for word in ("--find-links", place)
+                ),
+                *("--requirement", lock(settings), "--requirement", pinned.name),
             )
         except HashMismatch:
             shutil.rmtree(wheels)

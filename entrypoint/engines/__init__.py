@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, TypedDict
 
 from entrypoint.catalog import Model
+from entrypoint.errors import StageMissing
+from entrypoint.language import _
 
 
 class Message(TypedDict):
@@ -87,8 +89,17 @@ def open_engine(
     """Load `model` from the models `folder` with the engine it was made for.
 
     `parallel` is how many conversations `stream_many` may compute at once. Raises DamagedModel,
-    NotEnoughMemory, UnsupportedCpu or EngineCrashed.
+    NotEnoughMemory, UnsupportedCpu or EngineCrashed, and StageMissing where the engine is not
+    installed.
     """
-    from entrypoint.engines.llamacpp import LlamaCpp
+    match model.engine:
+        case "llamacpp":
+            from entrypoint.engines.llamacpp import LlamaCpp
 
-    return LlamaCpp(model, folder / model.name, context=context, parallel=parallel)
+            return LlamaCpp(model, folder / model.name, context=context, parallel=parallel)
+    raise StageMissing(
+        _("{name} is made for the engine {engine}, which this program does not know.").format(
+            name=model.name, engine=model.engine
+        ),
+        next=_("Build the image and its models with the same version of llmdeploy."),
+    )

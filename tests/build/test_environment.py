@@ -101,7 +101,7 @@ def members(tarball: Path) -> dict[str, int]:
 
 
 def read(dist: Path) -> dict[str, object]:
-    return json.loads((dist / "env" / "receipt.json").read_text())  # type: ignore[no-any-return]
+    return json.loads((dist / "env" / "runtime.json").read_text())  # type: ignore[no-any-return]
 
 
 def leftovers(dist: Path) -> list[str]:
@@ -134,8 +134,8 @@ def test_a_second_build_does_nothing(
 
 
 def test_the_receipt_lists_every_package_with_its_hash(environment: Path) -> None:
-    facts = json.loads(environment.with_name("receipt.json").read_text())
-    locked = wheelhouse.RUNTIME.read_text()
+    facts = json.loads(environment.with_name("runtime.json").read_text())
+    locked = (ROOT / "env/runtime.lock").read_text()
     wheels = [package for package in facts["packages"] if package["kind"] == "wheel"]
     assert [package["name"] for package in wheels] == [
         "llmdeploy_llamacpp", "prompt_toolkit", "wcwidth",
@@ -249,24 +249,26 @@ def test_a_build_killed_while_packing_is_built_anew(
     dist = tmp_path / "killed"
     argv = [sys.executable, "-c", BUILD, str(dist), settings.cache]
     with subprocess.Popen(argv, cwd=ROOT, start_new_session=True) as process:
-        packing = dist / "env" / ".work" / "packed.tar"
+        packing = dist / "env" / ".runtime" / "packed.tar"
         while not packing.exists():
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
-    assert leftovers(dist) == [".work"]
+    assert leftovers(dist) == [".runtime"]
     condaenv.build(Settings(dist=str(dist), cache=settings.cache), "host")
     assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_host
-    assert sorted(leftovers(dist)) == ["receipt.json", "runtime.tar.zst"]
+    assert sorted(leftovers(dist)) == ["runtime.json", "runtime.tar.zst"]
 
 
 FULL = """
 import sys
+from dataclasses import replace
 from pathlib import Path
-from builder import condaenv
+from builder import condaenv, variants
 from builder.settings import Settings
 from entrypoint.errors import Failure
-condaenv.NEEDED = int(sys.argv[3])
+needed = replace(variants.VARIANTS["llamacpp"], packing=int(sys.argv[3]))
+variants.VARIANTS = {"llamacpp": needed}
 try:
     condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
 except Failure as failure:
@@ -277,7 +279,8 @@ except Failure as failure:
 
 # While linking, installing, packing, trying; and before any of that.
 @pytest.mark.parametrize(
-    ("megabytes", "needed"), [(20, 0), (50, 0), (85, 0), (160, 0), (160, condaenv.NEEDED)]
+    ("megabytes", "needed"),
+    [(20, 0), (50, 0), (85, 0), (160, 0), (160, Settings().variant.packing)],
 )
 def test_a_full_disk_is_named_and_nothing_is_left(
     megabytes: int, needed: int, settings: Settings, tmp_path: Path
@@ -291,15 +294,15 @@ def test_a_full_disk_is_named_and_nothing_is_left(
 def test_a_wheel_that_is_not_the_locked_one_is_refused(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = wheelhouse.RUNTIME.read_text()
+    text = (ROOT / "env/runtime.lock").read_text()
     hashes = [word for word in text.split() if word.startswith("--hash")]
     for each in hashes:
         text = text.replace(each, f"--hash=sha256:{'0' * 64}")
     (tmp_path / "runtime.lock").write_text(text)
-    monkeypatch.setattr(wheelhouse, "RUNTIME", tmp_path / "runtime.lock")
+    monkeypatch.setattr(wheelhouse, "lock", lambda _settings: tmp_path / "runtime.lock")
     cache = Settings(cache=str(tmp_path / "cache"))
     with pytest.raises(HashMismatch, match="not the locked one"):
-        wheelhouse.runtime_wheels(cache, Path(sys.executable))
+        wheelhouse.locked(cache, Path(sys.executable))
     assert not [path for path in (tmp_path / "cache/wheels").iterdir() if path.is_dir()]
     assert settings.cache_dir != cache.cache_dir
 
@@ -311,14 +314,14 @@ def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
     records = conda.solve(["python"], hostpython.channel(settings))
     conda.link(records, prefix, settings.cache_dir / "conda")
     python = prefix / "bin" / "python"
-    wheels = wheelhouse.runtime_wheels(Settings(cache=str(tmp_path / "cache")), python)
+    wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)
     changed = next(wheels.glob("prompt_toolkit*"))
     changed.write_bytes(changed.read_bytes() + b"\0")
     engine = wheelhouse.engine_wheel(settings)
     with pytest.raises(HashMismatch, match="not the locked one"):
-        wheelhouse.install(python, wheels, engine)
-    wheels = wheelhouse.runtime_wheels(Settings(cache=str(tmp_path / "cache")), python)
-    wheelhouse.install(python, wheels, engine)
+        wheelhouse.install(settings, python, wheels, [engine])
+    wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)
+    wheelhouse.install(settings, python, wheels, [engine])
 
 
 def test_the_engine_is_compiled_once_and_its_bytes_repeat(

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import pytest
 
 from builder import convert, disk, gguf, memory, models, quantize, receipt, wheelhouse
+from builder.quantizers import llamacpp
 from builder.settings import ROOT, Settings
 from entrypoint import catalog
 from entrypoint.engines import Options, Usage
@@ -120,7 +121,7 @@ def elsewhere(settings: Settings, models_dir: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def ask(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], str]:
     """Return a function that asks the default model of a folder with the real engine."""
-    monkeypatch.syspath_prepend(str(quantize._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
 
     def ask(folder: Path, question: str) -> str:
         model = catalog.load(folder).find(None)
@@ -358,7 +359,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
 def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
     settings: Settings, models_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(quantize._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
     model = catalog.load(models_dir).find(name)
     engine = LlamaCpp(model, models_dir / name)
     try:

@@ -125,10 +125,10 @@ def test_our_own_environment_comes_back_byte_for_byte(
     tarball.restore(elsewhere, urls=urls, file=None, sha256=sha256)
     folder = elsewhere.dist_dir / "env"
     assert receipt.sha256(folder / "runtime.tar.zst") == sha256
-    assert sorted(path.name for path in folder.iterdir()) == ["receipt.json", "runtime.tar.zst"]
+    assert sorted(path.name for path in folder.iterdir()) == ["runtime.json", "runtime.tar.zst"]
 
     made, restored = (
-        json.loads((place / "receipt.json").read_text()) for place in (environment.parent, folder)
+        json.loads((place / "runtime.json").read_text()) for place in (environment.parent, folder)
     )
     assert restored["source"] == "tarball"
     for key in ("python", "engine"):
@@ -146,9 +146,9 @@ def test_building_keeps_a_restored_environment_unless_another_is_named(
     environment: Path, elsewhere: Settings
 ) -> None:
     tarball.restore(elsewhere, urls=[], file=environment, sha256=None)
-    kept = receipt.read(elsewhere.dist_dir / "env" / "receipt.json")
+    kept = receipt.read(elsewhere.dist_dir / "env" / "runtime.json")
     condaenv.build(elsewhere, "auto")
-    assert receipt.read(elsewhere.dist_dir / "env" / "receipt.json") == kept
+    assert receipt.read(elsewhere.dist_dir / "env" / "runtime.json") == kept
 
 
 def test_an_environment_without_the_engine_makes_no_image(
@@ -285,8 +285,8 @@ RESTORE = "restore(Settings(dist=sys.argv[2]), urls=[], file=Path(sys.argv[1]), 
     ("call", "sight", "result"),
     [
         (UNPACK, f".{NAME}.partial/{NAME}/lib", "bin/python"),
-        (RESTORE, f"{NAME}/env/.work/.restored.partial/restored/lib", "env/runtime.tar.zst"),
-        (RESTORE, f"{NAME}/env/.work/.runtime.tar.zst.tmp", "env/runtime.tar.zst"),
+        (RESTORE, f"{NAME}/env/.runtime/.restored.partial/restored/lib", "env/runtime.tar.zst"),
+        (RESTORE, f"{NAME}/env/.runtime/.runtime.tar.zst.tmp", "env/runtime.tar.zst"),
     ],
 )
 def test_killed_and_started_again(
@@ -308,4 +308,4 @@ def test_killed_and_started_again(
     assert (place / NAME / result).exists()
     assert [path.name for path in place.iterdir()] == [NAME]
     assert not list(place.rglob("*.partial"))
-    assert not (place / NAME / "env" / ".work").exists()
+    assert not (place / NAME / "env" / ".runtime").exists()

@@ -35,7 +35,7 @@ def image(
 ) -> str:
     """Return the name of the image with both small models, built if it is not current."""
     images.build(settings)
-    return settings.image
+    return settings.image_name
 
 
 @pytest.fixture

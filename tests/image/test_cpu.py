@@ -47,7 +47,7 @@ def server(
     tmp_path: Path,
 ) -> Iterator[Path]:
     """Return the socket of the image's engine on a CPU of 2008, without AVX."""
-    [program] = (settings.dist_dir / "image/roots/env" / PREFIX).glob("**/llama-server")
+    [program] = (settings.image_dir / "roots/env" / PREFIX).glob("**/llama-server")
     model = settings.ready_dir / "smollm2-135m/model.gguf"
     address = tmp_path / "engine.sock"
     words: list[str | Path] = [

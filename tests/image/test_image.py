@@ -143,7 +143,7 @@ def test_the_configuration_is_that_of_a_single_unprivileged_program(
 
 @pytest.mark.usefixtures("image")
 def test_everything_but_the_weights_is_small(settings: Settings) -> None:
-    tars = (settings.dist_dir / "image/layers").glob("*.tar")
+    tars = (settings.image_dir / "layers").glob("*.tar")
     sizes = [images.measure(tar) for tar in tars if not tar.name.startswith("model-")]
     assert len(sizes) == 3
     assert sum(unpacked for unpacked, _ in sizes) <= 200 * MEGABYTE
@@ -152,7 +152,7 @@ def test_everything_but_the_weights_is_small(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("image")
 def test_an_image_of_another_checkout_is_no_reason_to_do_nothing(settings: Settings) -> None:
-    recipe = settings.dist_dir / "image/Dockerfile"
+    recipe = settings.image_dir / "Dockerfile"
     recipe.unlink()
     images.build(settings)
     assert recipe.exists()
@@ -172,6 +172,6 @@ def test_the_table_of_sizes_has_every_layer(
 
 @pytest.mark.usefixtures("image")
 def test_the_bill_of_materials_lists_libraries_and_models(settings: Settings) -> None:
-    parts = json.loads((settings.dist_dir / "image/sbom.json").read_text())["components"]
+    parts = json.loads((settings.image_dir / "sbom.json").read_text())["components"]
     names = {part["name"] for part in parts}
     assert {"libc6", "python", "llmdeploy_llamacpp", "qwen2.5-coder-0.5b", "llmdeploy"} <= names

@@ -9,6 +9,7 @@ import pytest
 from builder import memory, quantize
 from builder.gguf import Header, Tensor
 from builder.models import Intent
+from builder.quantizers import llamacpp
 from builder.settings import Settings
 from entrypoint.errors import ConfigFailure, UnknownModel, UsageFailure
 
@@ -43,29 +44,29 @@ def test_an_unknown_model_is_refused_with_a_suggestion() -> None:
 
 
 def test_a_type_may_be_written_in_small_letters() -> None:
-    assert quantize._known_type("q4_k_m") == "Q4_K_M"
+    assert llamacpp.known_type("q4_k_m") == "Q4_K_M"
 
 
 def test_only_a_model_of_nothing_but_the_type_has_it() -> None:
-    assert quantize._has_type(model(Q4_0, Q4_0), "Q4_0")
-    assert not quantize._has_type(model(Q4_0, Q6_K), "Q4_0")
-    assert not quantize._has_type(model(F32, F32), "Q4_0")
+    assert llamacpp._has_type(model(Q4_0, Q4_0), "Q4_0")
+    assert not llamacpp._has_type(model(Q4_0, Q6_K), "Q4_0")
+    assert not llamacpp._has_type(model(F32, F32), "Q4_0")
 
 
 def test_a_mixture_is_known_by_its_name() -> None:
     mixture = model(Q4_0, Q6_K, **{"general.file_type": 15})
-    assert quantize._has_type(mixture, "Q4_K_M")
-    assert not quantize._has_type(mixture, "Q4_K_S")
+    assert llamacpp._has_type(mixture, "Q4_K_M")
+    assert not llamacpp._has_type(mixture, "Q4_K_S")
 
 
 def test_a_model_without_a_chat_template_needs_one_in_its_recipe() -> None:
     def recipe(template: str) -> Intent:
         return Intent("old", "Old", "MIT", ("en",), (), "gguf", 512, "Q4_0", template)
 
-    quantize._require_template(recipe("chatml"), model())
-    quantize._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
+    llamacpp._require_template(recipe("chatml"), model())
+    llamacpp._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
     with pytest.raises(ConfigFailure) as caught:
-        quantize._require_template(recipe(""), model())
+        llamacpp._require_template(recipe(""), model())
     assert "chat_template" in caught.value.next
 
 

@@ -1,5 +1,7 @@
 """What stays out of the packed environment."""
 
+from pathlib import Path
+
 import pytest
 
 from builder import trim
@@ -20,7 +22,7 @@ from builder import trim
     ],
 )
 def test_what_the_program_runs_on_is_kept(path: str) -> None:
-    assert trim.kept(path)
+    assert trim.kept(path, "runtime")
 
 
 @pytest.mark.parametrize(
@@ -40,4 +42,15 @@ def test_what_the_program_runs_on_is_kept(path: str) -> None:
     ],
 )
 def test_what_only_builds_tests_or_documents_is_not(path: str) -> None:
-    assert not trim.kept(path)
+    assert not trim.kept(path, "runtime")
+
+
+def test_an_environment_may_take_back_what_the_others_leave_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trim.txt").write_text("lib/tests/*\n")
+    (tmp_path / "trim-own.txt").write_text("!lib/tests/needed.py\n")
+    monkeypatch.setattr(trim, "FOLDER", tmp_path)
+    assert trim.kept("lib/tests/needed.py", "own")
+    assert not trim.kept("lib/tests/other.py", "own")
+    assert not trim.kept("lib/tests/needed.py", "other")

@@ -1,0 +1,48 @@
+"""What each engine wants of a model: one module an engine, which `builder.quantize` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from builder.models import Intent
+from builder.settings import Settings
+
+
+@dataclass(frozen=True)
+class Order:
+    """One model to be made: its fetched files lie in `raw`, what the engine opens goes to `made`.
+
+    `type` is the weight type; `work` is scratch space on the disk of `made`.
+    """
+
+    intent: Intent
+    type: str
+    raw: Path
+    made: Path
+    work: Path
+
+
+class Quantizer(Protocol):
+    """Turns the files of a fetched model into what an engine opens."""
+
+    def known_type(self, name: str) -> str:
+        """Return a weight type as the engine writes it; raise UsageFailure for an unknown one."""
+        ...
+
+    def inputs(self, settings: Settings, intent: Intent) -> Mapping[str, str]:
+        """Return what decides about the bytes besides the model's files and the type."""
+        ...
+
+    def make(self, settings: Settings, order: Order) -> None:
+        """Write what the engine opens; of its files, the first one by name is named to the engine.
+
+        Raises StageMissing, DamagedModel, ConfigFailure, DiskFull or CommandFailed.
+        """
+        ...
+
+    def measure(self, folder: Path, intent: Intent) -> tuple[int, int]:
+        """Return the tokens of context that the engine gives, and the bytes of memory it takes."""
+        ...

@@ -1,0 +1,177 @@
+"""Weights for llama.cpp: one GGUF file, its tensors all of one type, written tensor by tensor."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from builder import convert, disk, gguf, memory, models, receipt, report, scratch, wheelhouse
+from builder.models import Intent
+from builder.quantizers import Order
+from builder.run import run
+from builder.settings import Settings
+from entrypoint.errors import CommandFailed, ConfigFailure, DamagedModel, DiskFull, UsageFailure
+from entrypoint.language import _
+
+WEIGHTS: Final = "model.gguf"
+BUFFER: Final = 256  # MiB that llama-quantize may take for the rows of one tensor
+
+# Types that every tensor of a model gets: ggml's number for each, and its bits for one weight.
+PURE: Final = {
+    "F32": (0, 32.0),
+    "F16": (1, 16.0),
+    "BF16": (30, 16.0),
+    "Q4_0": (2, 4.5),
+    "Q4_1": (3, 5.0),
+    "Q5_0": (6, 5.5),
+    "Q5_1": (7, 6.0),
+    "Q8_0": (8, 8.5),
+    "Q6_K": (14, 6.6),
+    "IQ4_NL": (20, 4.5),
+}
+# llama.cpp's mixtures of types: the number that the metadata has for each, and its average bits.
+MIXED: Final = {
+    "Q2_K": (10, 3.4),
+    "Q3_K_S": (11, 3.6),
+    "Q3_K_M": (12, 4.1),
+    "Q3_K_L": (13, 4.4),
+    "Q4_K_S": (14, 4.7),
+    "Q4_K_M": (15, 5.0),
+    "Q5_K_S": (16, 5.6),
+    "Q5_K_M": (17, 5.8),
+}
+TYPES: Final = PURE | MIXED
+
+
+def known_type(name: str) -> str:
+    """Return a weight type as llama.cpp writes it; raise UsageFailure with a suggestion."""
+    if name.upper() in TYPES:
+        return name.upper()
+    near = difflib.get_close_matches(name.upper(), TYPES, n=1)
+    raise UsageFailure(
+        _("There is no weight type called {name}.").format(name=name),
+        _("Types: {names}.").format(names=", ".join(TYPES)),
+        _("Did you mean {name}?").format(name=near[0]) if near else "",
+    )
+
+
+def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:  # noqa: ARG001 - a Quantizer
+    """Return what decides about the bytes besides the model's files and the type."""
+    tools = {"engine": receipt.digest(wheelhouse.recipe())}
+    if intent.format == "checkpoint":
+        tools["converter"] = receipt.sha256(convert.LOCK)
+    return tools
+
+
+def make(settings: Settings, order: Order) -> None:
+    """Write the weights; see `builder.quantizers.Quantizer`."""
+    source = _gguf(settings, order)
+    header = gguf.read(source)
+    _require_template(order.intent, header)
+    if _has_type(header, order.type):
+        report.say(_("already has that type"))
+        _link(source, order.made / WEIGHTS)
+    else:
+        _convert(settings, source, header, order.made / WEIGHTS, order.type)
+
+
+def measure(folder: Path, intent: Intent) -> tuple[int, int]:
+    """Return how many tokens of context the weights in `folder` take, and the bytes of memory."""
+    weights = folder / WEIGHTS
+    header = gguf.read(weights)
+    context = min(intent.context, header.get("context_length", intent.context))
+    return context, memory.needed(header, weights.stat().st_size, context)
+
+
+def _gguf(settings: Settings, order: Order) -> Path:
+    """Return the model as one GGUF file of whatever type, made now if it is a checkpoint."""
+    if order.intent.format == "gguf":
+        first, *more = models.locked()[order.intent.name]
+        if more:
+            raise ConfigFailure(
+                _("{name} has several files where one GGUF file belongs.").format(
+                    name=order.intent.name
+                ),
+                next=_("Name one in models.toml, and fetch again: files = [...]"),
+            )
+        return order.raw / first.path
+    convert.to_gguf(settings, order.raw, order.work / "converted.gguf")
+    return order.work / "converted.gguf"
+
+
+def _require_template(intent: Intent, header: gguf.Header) -> None:
+    if not intent.chat_template and "tokenizer.chat_template" not in header.metadata:
+        raise ConfigFailure(
+            _("{name} does not say how a conversation is written.").format(name=intent.name),
+            _("Neither its files nor models.toml have a chat template."),
+            _("Set chat_template in models.toml: a Jinja template, or chatml."),
+        )
+
+
+def _has_type(header: gguf.Header, type: str) -> bool:
+    """Tell whether nothing is left to do. Vectors stay floats in every type."""
+    if type in MIXED:
+        return header.metadata.get("general.file_type") == MIXED[type][0]
+    number, _bits = PURE[type]
+    return all(tensor.type == number for tensor in header.tensors if len(tensor.shape) > 1)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give `target` the content of `source`, without a second copy where the disk can do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        disk.require(target.parent, source.stat().st_size)
+        shutil.copyfile(source, target)
+
+
+def _convert(
+    settings: Settings, source: Path, header: gguf.Header, target: Path, type: str
+) -> None:
+    """Write `source` as `target` with weights of `type`, some rows in memory at a time."""
+    weights = sum(tensor.elements for tensor in header.tensors)
+    disk.require(target.parent, int(weights * TYPES[type][1] / 8))
+    report.say(_("quantizing {name}").format(name=source.name))
+    pure = ["--pure"] if type in PURE else []
+    limits = ["--max-buffer-size", str(BUFFER)]
+    threads = str(len(os.sched_getaffinity(0)))
+    program = _program(settings)
+    try:
+        run([program, "--allow-requantize", *pure, *limits, source, target, type, threads])
+    except CommandFailed as failure:
+        raise _named(failure, source, target) from None
+
+
+def _named(failure: CommandFailed, source: Path, target: Path) -> Exception:
+    """Return what llama-quantize's last words mean."""
+    if "iostream error" in failure.why:
+        return DiskFull(
+            _("The disk became full while writing {path}.").format(path=target),
+            next=_("Free some space and run the same task again."),
+        )
+    if any(sign in failure.why for sign in ("corrupted", "invalid data", "failed to read")):
+        return DamagedModel(
+            _("{path} is damaged.").format(path=source),
+            failure.why.splitlines()[-2],
+            _("Delete it, fetch it again and quantize it: ./llmdeploy fetch MODEL"),
+        )
+    return failure
+
+
+def _program(settings: Settings) -> Path:
+    """Return llama-quantize, unpacked from the engine's wheel."""
+    wheel = wheelhouse.engine_wheel(settings)
+    place = wheel.with_suffix("")
+    with scratch.folder(place.with_name(".unpacked")) as work:
+        if not place.is_dir():
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(work / "all")
+            for path in (work / "all" / "llmdeploy_llamacpp").iterdir():
+                path.chmod(0o755)  # zipfile forgets that
+            (work / "all").rename(place)
+    return place / "llmdeploy_llamacpp" / "llama-quantize"

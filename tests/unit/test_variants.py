@@ -1,0 +1,65 @@
+"""What the choice of an engine decides: names, folders, and the commands in messages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder import settings as configuration
+from builder import variants
+from builder.quantize import QUANTIZERS
+from builder.settings import ROOT, Settings
+from builder.variants import Variant
+from entrypoint.errors import UsageFailure
+
+OTHER = Variant("other", "elsewhere", compiled=False, packing=1, bounds=(1, 1))
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(variants, "VARIANTS", {**variants.VARIANTS, "other": OTHER})
+    return Settings(engine="other")
+
+
+def test_the_default_engine_needs_no_word_anywhere() -> None:
+    chosen = Settings()
+    assert chosen.image_name == "llmdeploy"
+    assert chosen.packed == ROOT / "dist/env/runtime.tar.zst"
+    assert chosen.ready_dir == ROOT / "dist/models/ready"
+    assert chosen.task("build-image") == "build-image"
+
+
+def test_another_engine_has_places_of_its_own(other: Settings) -> None:
+    default = Settings()
+    assert other.image_name == "llmdeploy:other"
+    assert other.packed == ROOT / "dist/env/elsewhere.tar.zst"
+    assert other.task("quantize small") == "quantize small --engine other"
+    for place in ("packed", "packed_receipt", "ready_dir", "image_dir", "image_name"):
+        assert getattr(other, place) != getattr(default, place)
+
+
+def test_the_command_line_decides_over_the_file(other: Settings, tmp_path: Path) -> None:
+    written = tmp_path / "llmdeploy.toml"
+    written.write_text('engine = "other"\nimage = "mine"\n')
+    assert configuration.load(path=written) == replace(other, image="mine")
+    assert configuration.load("llamacpp", written) == Settings(image="mine")
+
+
+@pytest.mark.parametrize("find", [variants.find, configuration.load])
+def test_an_unknown_engine_is_refused_with_a_suggestion(find: object) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        find("lamacpp")  # type: ignore[operator]
+    assert caught.value.next == "Did you mean llamacpp?"
+
+
+def test_an_unknown_environment_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UsageFailure) as caught:
+        variants.of_environment("runtme")
+    assert caught.value.next == "Did you mean runtime?"
+
+
+def test_every_variant_has_a_lock_and_a_quantizer() -> None:
+    assert set(QUANTIZERS) == set(variants.VARIANTS)
+    for variant in variants.VARIANTS.values():
+        assert (ROOT / "env" / f"{variant.environment}.lock").exists()
+        assert variants.of_environment(variant.environment) == variant
