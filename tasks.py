@@ -10,7 +10,7 @@ from pathlib import Path
 from invoke import Context
 
 from builder import settings, variants
-from builder.edge import one_of, stage
+from builder.edge import at_most_one, one_of, stage
 
 ENGINE = "llamacpp (default) / 推理引擎"
 
@@ -183,3 +183,79 @@ def bench(_: Context) -> None:
     from builder import bench as benchmark
 
     benchmark.run_all(settings.load())
+
+
+DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"
+PLATFORM = "compose / 平台"
+
+
+@stage(
+    positional=("target",),
+    help={
+        "target": PLATFORM,
+        "dry-run": "print what the platform would get, as without options / 只打印",
+        "output": "a folder to write that into / 输出目录",
+        "apply": "do it, and wait until the service is ready / 执行部署",
+        "file": DESCRIPTION,
+    },
+)
+def launch(
+    _: Context,
+    target: str,
+    dry_run: bool = False,
+    output: str = "",
+    apply: bool = False,
+    file: str = "",
+) -> None:
+    """Launch the deployment of deploy.toml on a platform; without --apply only show it.
+
+    把 deploy.toml 描述的服务部署到某个平台；不加 --apply 时只显示。
+    """
+    from builder.launch import deployment, targets
+
+    at_most_one({"--dry-run": dry_run, "--output": output, "--apply": apply})
+    described = deployment.load(Path(file or deployment.FILE))
+    chosen = settings.load(described.engine)
+    if apply:
+        targets.apply(chosen, described, target)
+    elif output:
+        targets.write(chosen, described, target, Path(output))
+    else:
+        targets.show(chosen, described, target)
+
+
+@stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
+def status(_: Context, target: str, file: str = "") -> None:
+    """Show what runs of the deployment on a platform.
+
+    显示某个平台上的部署状态。
+    """
+    from builder.launch import deployment, targets
+
+    described = deployment.load(Path(file or deployment.FILE))
+    targets.find(target).status(settings.load(described.engine), described)
+
+
+@stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
+def teardown(_: Context, target: str, file: str = "") -> None:
+    """Remove what `launch --apply` made on a platform.
+
+    删除 launch --apply 在某个平台上创建的一切。
+    """
+    from builder.launch import deployment, targets
+
+    described = deployment.load(Path(file or deployment.FILE))
+    targets.find(target).teardown(settings.load(described.engine), described)
+
+
+@stage(help={"file": DESCRIPTION})
+def push(_: Context, file: str = "") -> None:
+    """Push the image to the registry of deploy.toml and print its reference by digest.
+
+    把镜像推送到 deploy.toml 指定的仓库，并打印带摘要的引用。
+    """
+    from builder.launch import deployment
+    from builder.launch import push as stage_
+
+    described = deployment.load(Path(file or deployment.FILE))
+    stage_.push(settings.load(described.engine), described)

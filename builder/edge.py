@@ -58,6 +58,15 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     )
 
 
+def at_most_one(options: Mapping[str, object]) -> None:
+    """Raise UsageFailure if more than one of the options is set."""
+    given = [name for name, value in options.items() if value]
+    if len(given) > 1:
+        raise UsageFailure(
+            _("These options exclude each other: {names}.").format(names=", ".join(given))
+        )
+
+
 def _leave(failure: Failure) -> None:
     if os.environ.get("LLMDEPLOY_DEBUG"):
         raise failure

@@ -146,6 +146,18 @@ class MessageTooLong(Failure):
     code, meaning = 21, "a message is longer than the model's context"
 
 
+class NotReady(Failure):
+    """A launched service did not answer; what was made for it has been undone."""
+
+    code, meaning = 30, "a launched service did not become ready"
+
+
+class Refused(Failure):
+    """A registry, a cluster or a cloud said no."""
+
+    code, meaning = 31, "a registry, cluster or cloud refused a request"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "success",
     Failure.code: Failure.meaning,

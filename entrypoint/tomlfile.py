@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +41,8 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     """Make a dataclass of `table`; raise ConfigFailure on unknown, missing or mistyped keys.
 
     `where` names the table in messages, for example "models.toml, [models.smollm2-135m]".
-    Values are checked against plain annotations: str, int, float, bool, dict and tuples of them.
+    Values are checked against plain annotations: str, int, float, bool, dict and tuples of them. A
+    field whose type is a dataclass, or that or None, is a table of its own, read the same way.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
@@ -62,6 +64,9 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
             continue
         value = table[name]
         value = tuple(value) if isinstance(value, list) else value
+        inner = _inner(kinds[name])
+        if inner and isinstance(value, dict):
+            value = record(inner, value, f"{where}, [{name}]")
         if not _fits(value, kinds[name]):
             raise ConfigFailure(
                 _("{key} in {where} must be {type}, not {value}.").format(
@@ -70,6 +75,12 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
             )
         values[name] = value
     return kind(**values)
+
+
+def _inner(kind: Any) -> Any:
+    """Return the dataclass that a table becomes, None where it stays a table."""
+    choices = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return next((each for each in choices if dataclasses.is_dataclass(each)), None)
 
 
 def _name(kind: Any) -> str:
@@ -82,6 +93,8 @@ def _name(kind: Any) -> str:
         int: _("a whole number"),
         dict: _("a table"),
     }
+    if _inner(kind):
+        return plain[dict]
     return plain.get(typing.get_origin(kind) or kind, _("a number"))
 
 
@@ -91,4 +104,6 @@ def _fits(value: object, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(each, item) for each in value)
     if isinstance(value, bool):  # Python counts it as an int, people do not
         return kind is bool
+    if isinstance(kind, types.UnionType):
+        return isinstance(value, kind)
     return isinstance(value, (int, float) if kind is float else typing.get_origin(kind) or kind)

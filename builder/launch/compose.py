@@ -1,0 +1,197 @@
+"""Docker Compose: the service on this machine, without a way out of it.
+
+What was applied lies in dist/launch/compose/NAME, so that a failed update finds its way back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from builder import engine, report
+from builder.launch import ready, service
+from builder.launch.deployment import Deployment
+from builder.run import run
+from builder.settings import Settings
+from entrypoint.errors import CommandFailed, ConfigFailure
+from entrypoint.language import _
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+FILE: Final = "compose.yaml"
+PROJECT: Final = "com.docker.compose.project"  # the label of all that Compose makes
+# Without it the bridge hides containers behind this machine's address: nothing answers them then.
+CLOSED: Final = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+
+
+def render(deployment: Deployment, image: str) -> dict[str, str]:
+    """Return compose.yaml; the API keys are read from a file `keys` beside it."""
+    address = _address(deployment)
+    if not address.is_loopback:
+        service.require_keys(deployment, "compose")
+    if deployment.replicas > 1:
+        raise ConfigFailure(
+            _("compose runs one replica, and deploy.toml asks for {count}.").format(
+                count=deployment.replicas
+            ),
+            next=_("Launch it with: ./llmdeploy launch swarm"),
+        )
+    secret = {"secrets": ["keys"]} if deployment.keys else {}
+    container = {
+        "image": image,
+        "command": service.words(deployment, keys=service.KEYS if deployment.keys else ""),
+        "ports": [f"{_host(address)}:{deployment.port}:{deployment.port}"],
+        "networks": ["closed"],
+        **secret,
+        "restart": "unless-stopped",
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": service.PROCESSES,
+        "cpus": deployment.cpus,
+        "mem_limit": f"{deployment.memory}m",
+        "memswap_limit": f"{deployment.memory}m",
+        "stop_grace_period": f"{service.GRACE}s",
+        "healthcheck": {
+            "test": ["CMD", *service.probe(deployment)],
+            "interval": "15s",
+            "timeout": "10s",
+            "retries": 3,
+            "start_period": f"{deployment.patience}s",
+        },
+        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+    }
+    project: dict[str, Any] = {
+        "services": {deployment.name: container},
+        "networks": {"closed": {"driver_opts": CLOSED}},
+    }
+    if deployment.keys:
+        project["secrets"] = {"keys": {"file": "./keys"}}
+    return {FILE: service.document("compose", project)}
+
+
+def apply(settings: Settings, deployment: Deployment, image: str) -> None:
+    """Start or update the service and wait until it is ready; else put back what was before.
+
+    Raises NotReady, CommandFailed, ConfigFailure.
+    """
+    folder = _folder(settings, deployment)
+    rendered = render(deployment, image)[FILE]
+    keys = service.read_keys(deployment) if deployment.keys else ""
+    before = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*")}
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    try:
+        _up(folder, deployment, {FILE: rendered, "keys": keys})
+        ready.wait(
+            deployment.name,
+            ready.answers(url(deployment) + "/ready"),
+            deployment.patience,
+            lambda: _last_words(deployment),
+        )
+    except BaseException:
+        report.say(_("undoing it"))
+        if before:
+            _up(folder, deployment, before)
+        else:
+            _down(folder, deployment)
+        raise
+    print(url(deployment))
+
+
+def status(_settings: Settings, deployment: Deployment) -> None:
+    """Print the containers of the service, their state and their image."""
+    rows = [
+        (each.name, each.attrs["State"].get("Health", {}).get("Status", each.status), _image(each))
+        for each in _containers(deployment)
+    ]
+    service.table([(_("container"), _("state"), _("image")), *rows])
+
+
+def teardown(settings: Settings, deployment: Deployment) -> None:
+    """Stop the service and remove all that `apply` made; running requests are finished first."""
+    folder = _folder(settings, deployment)
+    if folder.is_dir():
+        _down(folder, deployment)
+    else:
+        report.say(_("nothing is launched"))
+
+
+def url(deployment: Deployment) -> str:
+    """Return the address of the service as this machine reaches it."""
+    address = _address(deployment)
+    host = "127.0.0.1" if address.is_unspecified else _host(address)
+    return f"http://{host}:{deployment.port}"
+
+
+def _host(address: Address) -> str:
+    """Return an address as it stands before a port."""
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
+
+
+def _address(deployment: Deployment) -> Address:
+    try:
+        return ipaddress.ip_address(deployment.compose.bind)
+    except ValueError:
+        raise ConfigFailure(
+            _("{bind} in [compose] is not an address.").format(bind=repr(deployment.compose.bind)),
+            next=_("Name an address such as 127.0.0.1 or 0.0.0.0."),
+        ) from None
+
+
+def _folder(settings: Settings, deployment: Deployment) -> Path:
+    return settings.dist_dir / "launch" / "compose" / deployment.name
+
+
+def _up(folder: Path, deployment: Deployment, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        # In place, because a running container has this very file mounted. Its user is not the
+        # owner: the folder is what keeps other people of this machine out.
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).chmod(0o644)
+    _compose(folder, deployment, "up", "--detach", "--remove-orphans")
+
+
+def _down(folder: Path, deployment: Deployment) -> None:
+    _compose(folder, deployment, "down", "--remove-orphans")
+    shutil.rmtree(folder)
+
+
+def _compose(folder: Path, deployment: Deployment, *words: str) -> None:
+    names = ("--project-name", deployment.name, "--file", folder / FILE)
+    run([*_tool(), *names, *words], cwd=folder)
+
+
+def _tool() -> Sequence[str | Path]:
+    """Return the command line of Compose: the docker command's plugin, or the older program."""
+    for path in engine.clients():
+        try:
+            run([path, "compose", "version"])
+        except CommandFailed:
+            continue
+        return [path, "compose"]
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    raise CommandFailed(
+        _("Docker Compose is not installed."),
+        next=_("Install the package docker-compose-plugin, docker-compose-v2 or docker-compose."),
+    )
+
+
+def _containers(deployment: Deployment) -> list[Any]:
+    label = f"{PROJECT}={deployment.name}"
+    return list(engine.connect().containers.list(all=True, filters={"label": label}))
+
+
+def _image(container: Any) -> str:
+    return str(container.attrs["Config"]["Image"])
+
+
+def _last_words(deployment: Deployment) -> str:
+    logs = (each.logs(tail=10).decode(errors="replace") for each in _containers(deployment))
+    return os.linesep.join(log.strip() for log in logs)

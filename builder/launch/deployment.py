@@ -1,0 +1,80 @@
+"""deploy.toml: what is launched, told once for every platform. deploy.example.toml explains it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from builder.settings import ROOT
+from entrypoint import tomlfile
+from entrypoint.errors import ConfigFailure
+from entrypoint.language import _
+
+FILE: Final = ROOT / "deploy.toml"
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules
+PORTS: Final = range(1, 65536)
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Docker Compose on this machine; `bind` is the address that the port is opened on."""
+
+    bind: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment. `cpus` and `memory`, in MiB, are those of each replica.
+
+    `engine` chooses among the images that are built here; `image` names another local one, or one
+    by digest in a registry. `registry` is a host and a namespace.
+    `keys` names a file of API keys, relative to deploy.toml. `patience` is in seconds.
+    """
+
+    name: str
+    engine: str = ""
+    image: str = ""
+    registry: str = ""
+    model: str = ""
+    replicas: int = 1
+    cpus: float = 2
+    memory: int = 2048
+    port: int = 8000
+    keys: str = ""
+    patience: int = 300
+    compose: Compose = Compose()
+
+
+def load(path: Path = FILE) -> Deployment:
+    """Read a description; raise ConfigFailure where it is missing, malformed or cannot be meant."""
+    if not path.exists():
+        raise ConfigFailure(
+            _("{path} does not exist.").format(path=path),
+            next=_("Copy deploy.example.toml to deploy.toml and edit it."),
+        )
+    found = tomlfile.record(Deployment, tomlfile.read(path), path.name)
+    _check(found, path.name)
+    return replace(found, keys=str(path.parent / found.keys)) if found.keys else found
+
+
+def _check(found: Deployment, where: str) -> None:
+    sensible = {
+        "name": NAME.fullmatch(found.name),
+        "replicas": found.replicas > 0,
+        "cpus": found.cpus > 0,
+        "memory": found.memory > 0,
+        "port": found.port in PORTS,
+        "patience": found.patience > 0,
+    }
+    for key, fits in sensible.items():
+        if not fits:
+            raise ConfigFailure(
+                _("{key} in {where} cannot be {value}.").format(
+                    key=repr(key), where=where, value=repr(getattr(found, key))
+                ),
+                _("A name has 2 to 27 lower-case letters, digits and hyphens, a letter first.")
+                if key == "name"
+                else "",
+            )

@@ -1,0 +1,130 @@
+"""`push`: the image goes to a registry, and from then on has a name that never changes: a digest.
+
+The engine asks the registry for each layer first, so weights that are there are not sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from builder import engine, receipt, report
+from builder.launch.deployment import Deployment
+from builder.settings import Settings
+from entrypoint import __version__
+from entrypoint.errors import ConfigFailure, ImageMissing, Refused, StageMissing
+from entrypoint.language import _
+
+DIGEST: Final = "@sha256:"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a push did: the manifest's digest, layers and bytes before compression that went out."""
+
+    digest: str
+    layers: int
+    size: int
+    known: int
+
+
+def push(settings: Settings, deployment: Deployment) -> None:
+    """Push the image and print its reference by digest.
+
+    Raises ConfigFailure without a registry, ImageMissing, Refused with the registry's words.
+    """
+    repository = _repository(settings, deployment)
+    client = engine.connect()
+    image = _local(client, local_name(settings, deployment))
+    # A registry may take a tag only once, so each image has one of its own.
+    tag = f"{__version__}-{image.id.removeprefix('sha256:')[:12]}"
+    image.tag(repository, tag)
+    with report.step(_("Pushing {name}").format(name=f"{repository}:{tag}")):
+        sent = account(client.images.push(repository, tag, stream=True, decode=True))
+        report.say(
+            _("sent {layers} layers, {size:.1f} MB; {known} were there already").format(
+                layers=sent.layers, size=sent.size / 1e6, known=sent.known
+            )
+        )
+    reference = f"{repository}@{sent.digest}"
+    path = _receipt(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    receipt.write(path, {"repository": repository}, [], image=image.id, reference=reference)
+    print(reference)
+
+
+def reference(settings: Settings, deployment: Deployment) -> str:
+    """Return the image by digest, as every machine can pull it.
+
+    Raises StageMissing if it has not been pushed, or was built anew since.
+    """
+    if DIGEST in deployment.image:
+        return deployment.image
+    repository = _repository(settings, deployment)
+    pushed = receipt.read(_receipt(settings))
+    built = receipt.read(settings.image_dir / "receipt.json")
+    if pushed is None or pushed["inputs"] != {"repository": repository}:
+        what = _("The image has not been pushed to {name}.").format(name=repository)
+    elif built and not deployment.image and built["image"] != pushed["image"]:
+        what = _("The image was built anew since it was pushed.")
+    else:
+        return str(pushed["reference"])
+    raise StageMissing(what, next=_("Run first: ./llmdeploy push"))
+
+
+def local_name(settings: Settings, deployment: Deployment) -> str:
+    """Return the name that the image has on this machine."""
+    return deployment.image or settings.image_name
+
+
+def account(events: Iterable[Mapping[str, Any]]) -> Sent:
+    """Sum up what the engine tells while it pushes; raise Refused with what the registry said."""
+    sizes: dict[str, int] = {}
+    known: set[str] = set()
+    digest = error = ""
+    for event in events:
+        error = event.get("error", error)
+        layer, state = event.get("id", ""), event.get("status", "")
+        if state == "Pushing":
+            sizes[layer] = max(sizes.get(layer, 0), event["progressDetail"].get("current", 0))
+        elif state == "Layer already exists" or state.startswith("Mounted from"):
+            known.add(layer)
+        digest = event.get("aux", {}).get("Digest", digest)
+    if error:
+        raise Refused(
+            _("The registry did not take the image."),
+            error,
+            _("Log in with: docker login HOST; then check the name of the registry."),
+        )
+    return Sent(digest, len(sizes), sum(sizes.values()), len(known))
+
+
+def _local(client: Any, name: str) -> Any:
+    from docker.errors import ImageNotFound
+
+    try:
+        return client.images.get(name)
+    except ImageNotFound:
+        raise ImageMissing(
+            _("There is no image {name}.").format(name=name),
+            next=_("Build it with: ./llmdeploy {task}").format(task="build-image"),
+        ) from None
+
+
+def _repository(settings: Settings, deployment: Deployment) -> str:
+    if not deployment.registry:
+        raise ConfigFailure(
+            _("deploy.toml names no registry."),
+            _("Other machines pull the image from there."),
+            _("Add for example: registry = {example}").format(
+                example='"registry.cn-shanghai.aliyuncs.com/NAMESPACE"'
+            ),
+        )
+    name = local_name(settings, deployment).rpartition("/")[2].partition(":")[0]
+    return f"{deployment.registry}/{name}"
+
+
+def _receipt(settings: Settings) -> Path:
+    return settings.dist_dir / "push" / f"{settings.engine}.json"

@@ -1,0 +1,123 @@
+"""What launching needs besides the image: a registry on loopback, and programs from Debian."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+PIECE = 1 << 16
+
+CONFIG = """
+version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: {place}/blobs}}
+  maintenance: {{readonly: {{enabled: {readonly}}}}}
+http: {{addr: 127.0.0.1:{port}}}
+"""
+
+
+class Registry(socketserver.ThreadingTCPServer):
+    """Debian's docker-registry behind a relay that counts the bytes sent to it."""
+
+    daemon_threads = True
+    block_on_close = False  # the engine keeps its connections open
+
+    def __init__(self, behind: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Relay)
+        self.behind = behind
+        self.received = 0
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _Relay(socketserver.BaseRequestHandler):
+    server: Registry
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.behind)) as registry:
+            back = threading.Thread(target=self._answers, args=(registry,), daemon=True)
+            back.start()
+            with suppress(OSError):
+                while piece := self.request.recv(PIECE):
+                    self.server.received += len(piece)
+                    registry.sendall(piece)
+                registry.shutdown(socket.SHUT_WR)
+            back.join()
+
+    def _answers(self, registry: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := registry.recv(PIECE):
+                self.request.sendall(piece)
+            self.request.shutdown(socket.SHUT_WR)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def install(program: str, package: str) -> None:
+    """Have a Debian package installed if its program is not there."""
+    if shutil.which(program) is None:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run(["apt-get", *words], env=quiet, capture_output=True, check=True)
+
+
+@contextmanager
+def serve(place: Path, *, readonly: bool = False) -> Iterator[Registry]:
+    """Run a registry that keeps its content below `place`."""
+    install("docker-registry", "docker-registry")
+    behind = free_port()
+    place.mkdir(exist_ok=True)
+    config = place / "config.yml"
+    config.write_text(
+        CONFIG.format(place=place, port=behind, readonly=str(readonly).lower()), encoding="utf-8"
+    )
+    with (
+        Registry(behind) as registry,
+        subprocess.Popen(["docker-registry", "serve", config], stderr=subprocess.DEVNULL) as server,
+    ):
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        try:
+            wait_for(lambda: answers(f"http://127.0.0.1:{behind}/v2/"))
+            yield registry
+        finally:
+            registry.shutdown()
+            server.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5, proxies={"no": "127.0.0.1"}).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Return a registry that takes images and counts what it is sent."""
+    with serve(tmp_path_factory.mktemp("registry")) as running:
+        yield running

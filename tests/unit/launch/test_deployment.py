@@ -1,0 +1,78 @@
+"""deploy.toml: what is accepted, and what is said about the rest."""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.launch import deployment
+from builder.launch.deployment import Deployment
+from builder.settings import ROOT
+from entrypoint.errors import ConfigFailure
+
+EXAMPLE = ROOT / "deploy.example.toml"
+
+
+def load(folder: Path, text: str) -> Deployment:
+    path = folder / "deploy.toml"
+    path.write_text(text, encoding="utf-8")
+    return deployment.load(path)
+
+
+def test_the_example_is_valid() -> None:
+    assert deployment.load(EXAMPLE).name == "llmdeploy"
+
+
+def keys(kind: Any) -> Iterator[str]:
+    for name, hint in typing.get_type_hints(kind).items():
+        choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        yield name
+        for each in choices:
+            if dataclasses.is_dataclass(each):
+                yield from keys(each)
+
+
+def test_the_example_explains_every_key_and_no_other(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    told = re.findall(r"^(?:# )?\[?([a-z_0-9]+)(?: = .*|\])$", text, flags=re.MULTILINE)
+    assert set(told) == set(keys(Deployment))
+    everything = re.sub(r"^# (?=\[?[a-z_0-9]+(?: = .*|\])$)", "", text, flags=re.MULTILINE)
+    load(tmp_path, everything)
+
+
+def test_a_missing_description_names_the_example(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFailure, match=r"deploy\.toml does not exist") as caught:
+        deployment.load(tmp_path / "deploy.toml")
+    assert "deploy.example.toml" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('name = "a1"\nreplica = 2', "Did you mean replicas?"),
+        ('name = "a1"\n[compose]\nbnid = "::1"', "Did you mean bind?"),
+        ("replicas = 2", "'name' is missing"),
+        ('name = "a1"\ncompose = "yes"', "'compose' in deploy.toml must be a table"),
+        ('name = "a1"\nmemory = "2g"', "'memory' in deploy.toml must be a whole number"),
+        ('name = "Up"', "'name' in deploy.toml cannot be 'Up'"),
+        (f'name = "{"a" * 28}"', "2 to 27 lower-case letters"),
+        ('name = "a1"\nreplicas = 0', "'replicas' in deploy.toml cannot be 0"),
+        ('name = "a1"\ncpus = 0', "'cpus' in deploy.toml cannot be 0"),
+        ('name = "a1"\nmemory = -1', "'memory' in deploy.toml cannot be -1"),
+        ('name = "a1"\nport = 65536', "'port' in deploy.toml cannot be 65536"),
+        ('name = "a1"\npatience = 0', "'patience' in deploy.toml cannot be 0"),
+    ],
+)
+def test_a_mistake_is_told_in_words(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigFailure) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_keys_lie_beside_the_description(tmp_path: Path) -> None:
+    assert load(tmp_path, 'name = "a1"\nkeys = "k"').keys == str(tmp_path / "k")
