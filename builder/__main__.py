@@ -2,46 +2,83 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import sys
+from collections.abc import Iterator, Sequence
 
-from invoke import Program
+from invoke import Argument, ParserContext, Program
 from invoke.exceptions import ParseError
 
 from builder.settings import ROOT
 from entrypoint.errors import UsageFailure
 from entrypoint.language import _
 
+HELP = {"-h", "--help"}
+
 
 class Builder(Program):
-    """Invoke's own program; only a mistyped task or option is answered differently."""
+    """Invoke's own program; only a bare word and a mistyped one are answered differently."""
 
     def parse_tasks(self) -> None:
         """Parse the words after the core options; exit 2 with a suggestion if one is unknown."""
+        typed = self.core.unparsed
+        self.core.unparsed = list(self._named(typed))
         try:
             super().parse_tasks()
         except ParseError as error:
-            print(f"llmdeploy: {self._unknown(error)}", file=sys.stderr)
+            print(f"llmdeploy: {self._unknown(error, typed)}", file=sys.stderr)
             sys.exit(UsageFailure.code)
 
-    def _unknown(self, error: ParseError) -> UsageFailure:
+    def _named(self, typed: Sequence[str]) -> Iterator[str]:
+        """Name the option of each bare word: Invoke lets none be left out that may be bare."""
+        # Of a copy: what is asked once for its contexts has no help texts any more.
+        contexts = copy.deepcopy(self.collection).to_contexts()
+        tasks = {context.name: context for context in contexts}
+        task, is_value = ParserContext(), False
+        bare: Iterator[Argument] = iter(())
+        for word in typed:
+            if is_value or word in task.flags:
+                is_value = not is_value and task.flags[word].takes_value
+            elif word in tasks:
+                task = tasks[word]
+                bare = (each for each in task.positional_args if each.default is not None)
+            elif not word.startswith("-") and (option := next(bare, None)):
+                yield f"--{option.name}"
+            yield word
+
+    def _unknown(self, error: ParseError, typed: Sequence[str]) -> UsageFailure:
         known = list(self.collection.task_names)
         for context in self.collection.to_contexts():
             known += [flag for flag in context.flags if len(flag) > len("-x")]
         near = [
             match
-            for word in self.core.unparsed
+            for word in (each.partition("=")[0] for each in typed)
             if word not in known
             for match in difflib.get_close_matches(word, known, n=1)
         ]
+        task = error.context.name if error.context else None
         return UsageFailure(
             str(error),
             _("Did you mean {name}?").format(name=near[0]) if near else "",
-            _("List all tasks with: ./llmdeploy --list"),
+            _("See what there is with: {program} --help").format(
+                program=f"./llmdeploy {task}" if task else "./llmdeploy"
+            ),
         )
+
+
+def words(typed: Sequence[str]) -> list[str]:
+    """Return what Invoke is told: without a task to list them, and --help before its task.
+
+    After the task, Invoke would take it for the task's bare word.
+    """
+    task = [word for word in typed if word not in HELP]
+    if not task:
+        return ["--list"]
+    return ["--help", task[0]] if HELP & {*typed} else task
 
 
 if __name__ == "__main__":
     Builder(name="llmdeploy", binary="llmdeploy").run(
-        ["llmdeploy", "--search-root", str(ROOT), *sys.argv[1:]]
+        ["llmdeploy", "--search-root", str(ROOT), *words(sys.argv[1:])]
     )

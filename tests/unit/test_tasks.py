@@ -34,6 +34,52 @@ def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        (["fetch", "--source", "nosuch"], "qwen2.5-coder-0.5b"),
+        (["fetch", "smollm2-135m", "--source", "nosuch"], "smollm2-135m"),
+        (["fetch", "--source=nosuch", "smollm2-135m"], "smollm2-135m"),
+        (["fetch", "--model", "smollm2-135m", "--source", "nosuch"], "smollm2-135m"),
+    ],
+)
+def test_a_model_is_named_or_else_the_default_one(words: list[str], model: str) -> None:
+    done = llmdeploy(*words)
+    assert done.returncode == 2
+    assert f"Fetching {model}" in done.stderr
+    assert "--source cannot be 'nosuch'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fetch", "one", "two"], "two"),
+        (["build-env", "nosuch"], "no environment called nosuch"),
+        (["unpack-env", "env.tar.gz"], "dest"),
+        (["unpack-env"], "./llmdeploy unpack-env --help"),
+    ],
+)
+def test_a_word_too_many_or_too_few_is_told(words: list[str], told: str) -> None:
+    done = llmdeploy(*words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["fetch", "--help"], ["unpack-env", "-h"], ["--help", "fetch"]])
+def test_a_task_has_help_before_and_after_its_name(words: list[str]) -> None:
+    done = llmdeploy(*words)
+    assert done.returncode == 0
+    assert "a name in models" in done.stdout or "folder to restore it to" in done.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--list"]])
+def test_who_types_no_task_sees_them_all(words: list[str]) -> None:
+    done = llmdeploy(*words)
+    assert done.returncode == 0
+    assert "From nothing to the chat prompt" in done.stdout
+
+
 def test_every_task_says_in_both_languages_what_it_does() -> None:
     from invoke import Task
 
