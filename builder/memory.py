@@ -23,6 +23,11 @@ def needed(header: Header, size: int, context: int) -> int:
     return weights + _cache(header, context) + _scratch(header, context) + PROGRAM + WORD * words
 
 
+def each(header: Header, context: int) -> int:
+    """Return the bytes that a further conversation takes, computed beside the others."""
+    return _cache(header, context)
+
+
 def _second_embedding(header: Header, size: int) -> int:
     """Return the size of the tensor that is loaded twice if a model reads and writes with one."""
     elements = {tensor.name: tensor.elements for tensor in header.tensors}

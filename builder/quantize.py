@@ -103,15 +103,16 @@ def _list(settings: Settings, known: Models) -> None:
 
 def _entry(settings: Settings, folder: Path, intent: Intent, made: Mapping[str, Any]) -> Model:
     """Return what the catalogue says of a ready model, of whose receipt `made` is the content."""
-    context, memory = QUANTIZERS[settings.engine].measure(folder, intent)
+    need = QUANTIZERS[settings.engine].measure(folder, intent)
     source, revision = _origin(intent, made["source"])
     return Model(
         name=intent.name,
         display_name=intent.display_name,
         engine=settings.engine,
         quantization=made["inputs"]["type"],
-        context=context,
-        memory=memory,
+        context=need.context,
+        memory=need.memory,
+        memory_each=need.memory_each,
         languages=intent.languages,
         license=intent.license,
         source=source,

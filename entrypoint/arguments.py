@@ -107,6 +107,11 @@ def sampling(arguments: argparse.Namespace) -> Options:
     return Options(**{name: getattr(arguments, name) for name in SAMPLING})
 
 
+def shown(options: Options) -> dict[str, float | int | None]:
+    """Return the options that a user can set, by name."""
+    return {name: getattr(options, name) for name in SAMPLING}
+
+
 def models_folder() -> Path:
     """Return the folder of catalog.json: LLMDEPLOY_MODELS, or /models as in the image."""
     return Path(os.environ.get("LLMDEPLOY_MODELS") or "/models")

@@ -21,7 +21,7 @@ from typing import Any
 
 import entrypoint
 from entrypoint import catalog, disk, machine, questions
-from entrypoint.arguments import Commands, add_sampling, models_folder, sampling
+from entrypoint.arguments import Commands, add_sampling, models_folder, sampling, shown
 from entrypoint.catalog import Model
 from entrypoint.engines import Engine, Message, Options, Usage, open_engine
 from entrypoint.errors import ConfigFailure, EngineCrashed
@@ -293,7 +293,7 @@ def _parse(line: bytes, path: Path, number: int) -> Answer:
 
 
 def _flat(setting: Setting) -> dict[str, Any]:
-    return {**asdict(setting.options), "system": setting.system}
+    return {**shown(setting.options), "system": setting.system}
 
 
 def _say(text: str) -> None:

@@ -33,8 +33,9 @@ class Model:
     """One model, ready for one engine.
 
     `files[0]` is what the engine opens. `memory` is what it needs to run at `context` tokens, in
-    bytes. `stop` are texts that end an answer besides the model's own end token; an empty
-    `chat_template` means that the file carries its own.
+    bytes, and `memory_each` what each further conversation at once adds. `stop` are texts that end
+    an answer besides the model's own end token; an empty `chat_template` means that the file
+    carries its own.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Model:
     chat_template: str
     stop: tuple[str, ...]
     files: tuple[ModelFile, ...]
+    memory_each: int = 0
 
 
 @dataclass(frozen=True)

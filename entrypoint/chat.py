@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import catalog, conversation, machine, table, terminal
-from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling
+from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling, shown
 from entrypoint.catalog import Catalog
 from entrypoint.conversation import Conversation, Turn
 from entrypoint.engines import Engine, Options, Usage, open_engine
@@ -278,7 +278,7 @@ class Chat:
     def _show(self, _rest: str) -> None:
         model = self._models.find(self._model)
         self._say(f"{model.display_name} ({model.name}, {model.quantization})")
-        for name, value in dataclasses.asdict(self._options).items():
+        for name, value in shown(self._options).items():
             self._say(f"{name} = {value}")
         self._say(_("System prompt: {text}").format(text=self._talk.system or _("the model's own")))
         self._say(

@@ -146,6 +146,18 @@ class MessageTooLong(Failure):
     code, meaning = 21, "a message is longer than the model's context"
 
 
+class AddressInUse(Failure):
+    """Nobody can listen on the address that was asked for."""
+
+    code, meaning = 22, "the address to serve on is taken, or not this machine's"
+
+
+class NotSupported(Failure):
+    """The engine or the model cannot do what a request asks for."""
+
+    code, meaning = 23, "the engine or the model cannot do what was asked for"
+
+
 class NotReady(Failure):
     """A launched service did not answer; what was made for it has been undone."""
 

@@ -79,31 +79,43 @@ def cpu(root: Path = ROOT) -> Cpu:
     return Cpu(facts.get("model name", ""), frozenset(facts.get("flags", "").split()))
 
 
-def require_memory(model: Model, catalog: Catalog, root: Path = ROOT) -> None:
-    """Raise NotEnoughMemory, with what would work, if `model` does not fit."""
+def need(model: Model, parallel: int = 1) -> int:
+    """Return the bytes that a model takes with so many conversations at once."""
+    return model.memory + (parallel - 1) * model.memory_each
+
+
+def require_memory(
+    model: Model, catalog: Catalog, root: Path = ROOT, *, parallel: int = 1, beside: int = 0
+) -> None:
+    """Raise NotEnoughMemory, with what would work, if `model` does not fit.
+
+    `beside` is what other models are going to take, in bytes.
+    """
     found = memory(root)
-    if model.memory <= found.available:
+    needed = need(model, parallel)
+    if beside + needed <= found.available:
         return
     if found.limit is None:
         why = _("This machine has {total}, of which {available} are free.")
     else:
         why = _("This container may use {limit}, of which {available} are free.")
-    ways = [
+    ways = [] if parallel == 1 else [_("Compute fewer answers at once: --parallel")]
+    ways += [
         _("Use a smaller model: --model {name} needs {need}.").format(
-            name=each.name, need=size(each.memory)
+            name=each.name, need=size(need(each, parallel))
         )
         for each in sorted(catalog.models, key=lambda other: other.memory, reverse=True)
-        if each.memory <= found.available
+        if beside + need(each, parallel) <= found.available
     ][:1]
-    if found.limit is not None and model.memory <= found.total:
+    if found.limit is not None and beside + needed <= found.total:
         taken = max(0, found.limit - found.available)
         ways.append(
             _("Give the container more: docker run -m {mebibytes}m").format(
-                mebibytes=-(-(model.memory + taken) // STEP) * STEP // 2**20
+                mebibytes=-(-(beside + needed + taken) // STEP) * STEP // 2**20
             )
         )
     raise NotEnoughMemory(
-        _("{name} needs {need} of memory.").format(name=model.name, need=size(model.memory)),
+        _("{name} needs {need} of memory.").format(name=model.name, need=size(needed)),
         why.format(
             total=size(found.total),
             limit=size(found.limit or 0),

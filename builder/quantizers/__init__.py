@@ -25,6 +25,18 @@ class Order:
     work: Path
 
 
+@dataclass(frozen=True)
+class Need:
+    """What a ready model takes: tokens of `context`, and bytes.
+
+    `memory` is for one conversation of so many tokens, `memory_each` for each more at once.
+    """
+
+    context: int
+    memory: int
+    memory_each: int
+
+
 class Quantizer(Protocol):
     """Turns the files of a fetched model into what an engine opens."""
 
@@ -43,6 +55,6 @@ class Quantizer(Protocol):
         """
         ...
 
-    def measure(self, folder: Path, intent: Intent) -> tuple[int, int]:
+    def measure(self, folder: Path, intent: Intent) -> Need:
         """Return the tokens of context that the engine gives, and the bytes of memory it takes."""
         ...

@@ -12,7 +12,7 @@ from typing import Final
 
 from builder import convert, disk, gguf, memory, models, receipt, report, scratch, wheelhouse
 from builder.models import Intent
-from builder.quantizers import Order
+from builder.quantizers import Need, Order
 from builder.run import run
 from builder.settings import Settings
 from entrypoint.errors import CommandFailed, ConfigFailure, DamagedModel, DiskFull, UsageFailure
@@ -80,12 +80,13 @@ def make(settings: Settings, order: Order) -> None:
         _convert(settings, source, header, order.made / WEIGHTS, order.type)
 
 
-def measure(folder: Path, intent: Intent) -> tuple[int, int]:
+def measure(folder: Path, intent: Intent) -> Need:
     """Return how many tokens of context the weights in `folder` take, and the bytes of memory."""
     weights = folder / WEIGHTS
     header = gguf.read(weights)
     context = min(intent.context, header.get("context_length", intent.context))
-    return context, memory.needed(header, weights.stat().st_size, context)
+    needed = memory.needed(header, weights.stat().st_size, context)
+    return Need(context, needed, memory.each(header, context))
 
 
 def _gguf(settings: Settings, order: Order) -> Path:

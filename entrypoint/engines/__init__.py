@@ -7,10 +7,10 @@ tests/engines/test_conformance.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from entrypoint.catalog import Model
 from entrypoint.errors import StageMissing
@@ -24,14 +24,24 @@ class Message(TypedDict):
     content: str
 
 
+# A conversation to answer, or a raw text to go on with, without the model's chat template.
+Prompt: TypeAlias = str | Sequence[Message]
+
+
 @dataclass(frozen=True)
 class Options:
-    """How to sample one answer; `max_tokens` None means up to the end of the context."""
+    """How to sample one answer; `max_tokens` None means up to the end of the context.
+
+    The answer ends before the first of the `stop` texts, besides the model's own. With a `schema`
+    it is JSON that follows that JSON Schema.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.9
     max_tokens: int | None = None
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,12 @@ class Engine(Protocol):
 
     context: int
 
-    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
-        """Answer a conversation that ends with a user's message.
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
+        """Answer a conversation that ends with a user's message, or go on with a raw text.
 
-        Raises MessageTooLong if it does not fit the context, EngineCrashed or NotEnoughMemory if
-        the engine dies.
+        As many threads as the engine was opened for may each have an answer at once. Raises
+        MessageTooLong if the prompt does not fit the context, NotSupported for options that the
+        engine or the model cannot follow, EngineCrashed or NotEnoughMemory if the engine dies.
         """
         ...
 
@@ -78,6 +89,10 @@ class Engine(Protocol):
         """Return the length in tokens of the prompt that these messages make."""
         ...
 
+    def alive(self) -> bool:
+        """Tell whether it can still answer."""
+        ...
+
     def close(self) -> None:
         """Free the model; safe to call twice."""
         ...
@@ -88,9 +103,8 @@ def open_engine(
 ) -> Engine:
     """Load `model` from the models `folder` with the engine it was made for.
 
-    `parallel` is how many conversations `stream_many` may compute at once. Raises DamagedModel,
-    NotEnoughMemory, UnsupportedCpu or EngineCrashed, and StageMissing where the engine is not
-    installed.
+    `parallel` is how many answers may be computed at once. Raises DamagedModel, NotEnoughMemory,
+    UnsupportedCpu or EngineCrashed, and StageMissing where the engine is not installed.
     """
     match model.engine:
         case "llamacpp":

@@ -28,12 +28,13 @@ from typing import Any
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
 from entrypoint.disk import writing
-from entrypoint.engines import Answer, Message, Options, Usage
+from entrypoint.engines import Answer, Message, Options, Prompt, Usage
 from entrypoint.errors import (
     EngineCrashed,
     Failure,
     MessageTooLong,
     NotEnoughMemory,
+    NotSupported,
     NotWritable,
     StageMissing,
     UnsupportedCpu,
@@ -72,20 +73,21 @@ class LlamaCpp:
             self.close()
             raise
 
-    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
         """Yield the pieces of one answer, then its Usage."""
-        body = self._body(messages, options)
+        body = self._body(prompt, options)
         begun = time.monotonic()
         if options.temperature == 0:
-            body["cache_prompt"] = self._settle(messages[:-1])
+            body["cache_prompt"] = self._settle(prompt)
+        path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
         first = 0.0
         reason = ""
-        with self._send("POST", "/v1/chat/completions", body) as response:
+        with self._send("POST", path, body) as response:
             for event in _events(response):
                 if error := event.get("error"):
                     raise _refusal(error)
                 for choice in event["choices"]:
-                    if piece := choice["delta"].get("content"):
+                    if piece := choice.get("text") or choice.get("delta", {}).get("content"):
                         first = first or time.monotonic() - begun
                         yield piece
                     reason = choice["finish_reason"] or reason
@@ -134,6 +136,10 @@ class LlamaCpp:
             count: int = json.load(response)["input_tokens"]
         return count
 
+    def alive(self) -> bool:
+        """Tell whether the server runs."""
+        return self._server.poll() is None
+
     def close(self) -> None:
         """Free the model; safe to call twice."""
         if server := getattr(self, "_server", None):
@@ -158,29 +164,34 @@ class LlamaCpp:
             return connection.getresponse().status == http.HTTPStatus.OK
         return False
 
-    def _settle(self, history: Sequence[Message]) -> bool:
-        """Bring the prompt cache to the end of `history`; return False if it holds no answer.
+    def _settle(self, prompt: Prompt) -> bool:
+        """Bring the prompt cache to the end of the history; return False if it has no answer.
 
         Tokens computed together differ in their last bits from tokens computed one by one, so
         an answer depends on what was cached: after a retry or a stopped answer that would be
         more than the history. Computing the history as a prompt makes both cases the same.
         """
-        if not history or history[-1]["role"] != "assistant":
+        if isinstance(prompt, str) or len(prompt) < 2 or prompt[-2]["role"] != "assistant":  # noqa: PLR2004
             return False
-        body = {"messages": list(history), "max_tokens": 0}
+        body = {"messages": list(prompt[:-1]), "max_tokens": 0}
         with self._send("POST", "/v1/chat/completions", body) as response:
             response.read()
         return True
 
-    def _body(self, messages: Sequence[Message], options: Options) -> dict[str, Any]:
+    def _body(self, prompt: Prompt, options: Options) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "messages": list(messages),
             "temperature": options.temperature,
             "top_p": options.top_p,
-            "stop": self._stop,
+            "stop": [*self._stop, *options.stop],
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if isinstance(prompt, str):
+            body["prompt"] = prompt
+        else:
+            body["messages"] = list(prompt)
+        if options.schema is not None:
+            body["json_schema"] = options.schema
         if options.max_tokens is not None:
             body["max_tokens"] = options.max_tokens
         if options.seed is not None:
@@ -332,6 +343,6 @@ def _refusal(error: dict[str, Any]) -> Failure:
             ),
             next=_("Ask with fewer words."),
         )
-    return EngineCrashed(
+    return NotSupported(
         _("The inference engine refused a request: {reason}").format(reason=error.get("message"))
     )

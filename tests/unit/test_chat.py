@@ -14,7 +14,7 @@ from entrypoint import conversation, terminal
 from entrypoint.catalog import Catalog, Model
 from entrypoint.chat import Chat
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Answer, Message, Options, Usage
+from entrypoint.engines import Answer, Message, Options, Prompt, Usage
 from entrypoint.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 
 
@@ -29,9 +29,10 @@ class Parrot:
         self.asked: list[tuple[list[Message], Options]] = []
         self.closed = False
 
-    def stream(self, messages: Sequence[Message], options: Options) -> Answer:
-        self.asked.append((list(messages), options))
-        text = f"{self.name}: {messages[-1]['content']}"
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
+        assert not isinstance(prompt, str)
+        self.asked.append((list(prompt), options))
+        text = f"{self.name}: {prompt[-1]['content']}"
         yield text[:4]
         if self.mishaps and (mishap := self.mishaps.pop(0)):
             raise mishap
@@ -48,6 +49,9 @@ class Parrot:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return sum(len(message["content"]) for message in messages)
+
+    def alive(self) -> bool:
+        return not self.closed
 
     def close(self) -> None:
         self.closed = True

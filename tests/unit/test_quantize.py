@@ -76,6 +76,7 @@ def test_memory_grows_with_weights_and_context_by_what_they_take() -> None:
     assert memory.needed(header, 2000, 2048) - small == 1000
     # Keys and values: 24 layers, 2 groups of 64 numbers each, 16 bits; and the mask of one batch.
     assert memory.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
+    assert memory.each(header, 2048) == 2048 * 24 * 2 * 64 * 2 * 2
 
 
 def test_memory_of_a_model_that_reads_and_writes_with_one_tensor_has_it_twice() -> None:

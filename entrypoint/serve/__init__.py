@@ -1,0 +1,118 @@
+"""The mode `serve`: answers over HTTP as OpenAI's API does, with a page to chat on.
+
+`run` is the flow. Inside: `wire` has the shapes of requests and answers, `service` the model with
+its queue, `app` the routes, `server` the sockets and signals.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from entrypoint import catalog, machine
+from entrypoint.arguments import Commands, between, models_folder
+from entrypoint.errors import UsageFailure
+from entrypoint.language import _
+from entrypoint.serve.limits import Limits
+
+DEFAULTS = Limits()
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 (only with a key, or when told to)
+VARIABLE = "LLMDEPLOY_API_KEY"
+
+
+def register(commands: Commands) -> None:
+    """Add the command `serve`."""
+    parser = commands.add_parser(
+        "serve",
+        help=_("answer over HTTP as OpenAI's API does, with a page to chat on"),
+        description=_(
+            "Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /ready, /metrics,"
+            " /docs and a chat page at /. Clients must show a key from --api-key-file or"
+            " {variable}; without any, only this machine is served unless --insecure is given."
+        ).format(variable=VARIABLE),
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help=_("which model; repeat it for several (default: the catalogue's)"),
+    )
+    parser.add_argument(
+        "--host",
+        help=_("address to listen on (default: {all} with a key, else {loopback})").format(
+            all=EVERYWHERE, loopback=LOOPBACK
+        ),
+    )
+    parser.add_argument(
+        "--port", type=between(int, 0, 65535), default=8000, metavar="N", help=_("0: any free one")
+    )
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help=_("keys that clients may show, one a line; read again when it changes"),
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help=_("serve other machines without a key too")
+    )
+    parser.add_argument(
+        "--context",
+        type=between(int, 256, 1_000_000),
+        metavar="N",
+        help=_("tokens of a conversation and its answer (default: the model's)"),
+    )
+    told = {
+        "parallel": _("answers computed at once (default {default})"),
+        "queue": _("requests that may wait for their turn (default {default})"),
+        "max_tokens": _("most tokens of one answer (default: up to the context)"),
+        "timeout": _("most seconds of one request, waiting included (default {default})"),
+        "drain": _("seconds that answers may take to end after SIGTERM (default {default})"),
+    }
+    for name, bounds in Limits.BOUNDS.items():
+        default = getattr(DEFAULTS, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=between(int, *bounds),
+            default=default,
+            metavar="N",
+            help=told[name].format(default=default),
+        )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises what loading a model raises, UsageFailure for an address that needs a key, ConfigFailure
+    for a file without keys, AddressInUse if nobody can listen there.
+    """
+    from entrypoint.serve import server
+    from entrypoint.serve.keys import Keys
+    from entrypoint.serve.service import Service
+
+    models = catalog.load(models_folder())
+    chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
+    keys = Keys(os.environ.get(VARIABLE, ""), arguments.api_key_file)
+    host = arguments.host or (EVERYWHERE if keys or arguments.insecure else LOOPBACK)
+    if not (keys or arguments.insecure or server.is_loopback(host)):
+        raise UsageFailure(
+            _("Serving {host} without a key would let everybody in.").format(host=host),
+            next=_("Give --api-key-file or {variable}, or say --insecure.").format(
+                variable=VARIABLE
+            ),
+        )
+    if server.is_loopback(host):
+        hint = _(
+            "Only this machine is served; for `docker run -p`, give a key with {variable} or"
+            " --api-key-file, or say --insecure."
+        )
+        print(hint.format(variable=VARIABLE), file=sys.stderr)
+    limits = Limits(**{name: getattr(arguments, name) for name in Limits.BOUNDS})
+    taken = 0
+    for model in chosen:
+        machine.require_memory(model, models, parallel=limits.parallel, beside=taken)
+        taken += machine.need(model, limits.parallel)
+    services = [Service(model, models_folder(), limits, arguments.context) for model in chosen]
+    server.serve(services, keys, limits, host, arguments.port)

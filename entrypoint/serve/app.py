@@ -1,0 +1,206 @@
+"""The routes: what each address answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from entrypoint.errors import Failure
+from entrypoint.language import _
+from entrypoint.serve import metrics, openapi, problems, wire
+from entrypoint.serve.journal import Journal
+from entrypoint.serve.keys import Keys
+from entrypoint.serve.limits import BODY, PATIENCE, Limits
+from entrypoint.serve.problems import Problem
+from entrypoint.serve.replies import ChatReply, Reply, TextReply
+from entrypoint.serve.service import Service
+
+PAGE = Path(__file__).with_name("page")
+EAS = "/api/predict/{service}"  # what PAI-EAS puts before every path of a service
+
+CREATED = 0  # OpenAI's clients want a time; a catalogue that repeats its bytes has none
+
+Asked = TypeVar("Asked", bound=wire.Sampling)
+
+
+class Routes:
+    """The endpoints, with what they need: the models, the keys, the limits."""
+
+    def __init__(self, services: Sequence[Service], keys: Keys, limits: Limits) -> None:
+        self._services = {service.model.name: service for service in services}
+        self._keys, self._limits = keys, limits
+        self._models = wire.ModelList([_card(service) for service in services])
+
+    def all(self) -> list[BaseRoute]:
+        """Return the routes, each with its method."""
+        return [
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.metrics),
+            Route("/openapi.json", self.document),
+            Route("/docs", self.page),
+            Route("/", self.page),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ]
+
+    async def chat(self, request: Request) -> Reply:
+        """Answer a conversation."""
+        asked = await self._read(request, wire.ChatRequest)
+        if asked.messages[-1].role != "user":
+            raise Problem(
+                400,
+                _("The last message must be the user's."),
+                code="invalid_value",
+                param="messages",
+            )
+        prompt = [turn.message() for turn in asked.messages]
+        return ChatReply(self._find(asked.model), asked, prompt, self._limits)
+
+    async def complete(self, request: Request) -> Reply:
+        """Go on with a text."""
+        asked = await self._read(request, wire.CompletionRequest)
+        return TextReply(self._find(asked.model), asked, asked.prompt, self._limits)
+
+    async def models(self, request: Request) -> Response:
+        """List the models."""
+        self._require_key(request)
+        return _json(self._models)
+
+    async def model(self, request: Request) -> Response:
+        """Tell of one model."""
+        self._require_key(request)
+        return _json(_card(self._find(request.path_params["name"])))
+
+    async def health(self, _request: Request) -> Response:
+        """Tell that the program runs."""
+        return _json(wire.State("alive"))
+
+    async def ready(self, _request: Request) -> Response:
+        """Tell whether every model is loaded."""
+        states = {name: each.state for name, each in self._services.items()}
+        ready = set(states.values()) == {"ready"}
+        return _json(wire.State("ready" if ready else "loading", states), 200 if ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Tell Prometheus how it goes."""
+        return Response(metrics.page(), media_type=metrics.MEDIA_TYPE)
+
+    async def document(self, _request: Request) -> Response:
+        """Describe this API."""
+        return Response(openapi.document(), media_type="application/json")
+
+    async def page(self, request: Request) -> Response:
+        """Return the chat page, or the one that shows the description of the API."""
+        name = "docs.html" if request.url.path.endswith("/docs") else "index.html"
+        return FileResponse(PAGE / name)
+
+    def _require_key(self, request: Request) -> None:
+        if not self._keys.allow(request.headers.get("authorization", "")):
+            raise Problem(
+                401,
+                _("The key is missing or wrong."),
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _find(self, name: str | None) -> Service:
+        """Return the model called `name`, the first without one; raise Problem otherwise."""
+        if name is None:
+            return next(iter(self._services.values()))
+        if name not in self._services:
+            raise Problem(
+                404,
+                _("There is no model called {name}.").format(name=name),
+                code="model_not_found",
+                param="model",
+            )
+        return self._services[name]
+
+    async def _read(self, request: Request, kind: type[Asked]) -> Asked:
+        """Return a body that is valid JSON of this kind; raise Problem otherwise."""
+        self._require_key(request)
+        # A page of another site cannot send this type without asking us first.
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Problem(
+                415, _("The body must be application/json."), code="unsupported_media_type"
+            )
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return msgspec.json.decode(await _body(request), type=kind)
+        except TimeoutError:
+            raise Problem(408, _("The body came too slowly."), code="timeout") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise problems.invalid(error) from None
+
+
+def build(services: Sequence[Service], keys: Keys, limits: Limits) -> ASGIApp:
+    """Return the application."""
+    routes = Routes(services, keys, limits).all()
+    app = Starlette(
+        routes=[Mount(EAS, routes=routes), *routes],
+        exception_handlers={
+            Exception: _problem,
+            Failure: _problem,
+            Problem: _problem,
+            HTTPException: _unknown,
+        },
+    )
+    return Journal(app)
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body; a long one is read on for a while, so that its sender sees the answer."""
+    announced = request.headers.get("content-length", "0")
+    too_long = int(announced) > BODY if announced.isdecimal() else True
+    parts: list[bytes] = []
+    size = 0
+    if not (too_long and "expect" in request.headers):
+        async for part in request.stream():
+            size += len(part)
+            too_long = too_long or size > BODY
+            if size > 4 * BODY:
+                break
+            if not too_long:
+                parts.append(part)
+    if too_long:
+        raise Problem(
+            413, _("The body has more than {bytes} bytes.").format(bytes=BODY), code="too_long"
+        )
+    return b"".join(parts)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    problem = problems.of(error)
+    metrics.errors.labels(problem.code).inc()
+    return problem.response()
+
+
+async def _unknown(_request: Request, error: Exception) -> Response:
+    """Answer for what has no route: 404 and 405."""
+    assert isinstance(error, HTTPException)  # noqa: S101 (tells the type)
+    problem = Problem(error.status_code, error.detail, code="unknown_url", headers=error.headers)
+    return problem.response()
+
+
+def _card(service: Service) -> wire.ModelCard:
+    model = service.model
+    return wire.ModelCard(model.name, CREATED, "llmdeploy", service.context, model.display_name)
+
+
+def _json(struct: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(struct), status, media_type="application/json")

@@ -1,0 +1,125 @@
+"""The description of the API in the OpenAPI format, made from the types in `wire`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+import entrypoint
+from entrypoint.language import _
+from entrypoint.serve import wire
+
+COMPONENTS = "#/components/schemas/{name}"
+KEYED: list[dict[str, list[str]]] = [
+    {"key": []},
+    {},
+]  # either with a key, or where none is set without one
+
+
+@cache
+def document() -> bytes:
+    """Return the document as JSON."""
+    types = (
+        wire.ChatRequest, wire.CompletionRequest, wire.Chat, wire.ChatChunk, wire.Completion,
+        wire.ModelList, wire.ModelCard, wire.State, wire.Error,
+    )  # fmt: skip
+    references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
+    named: dict[Any, Any] = dict(zip(types, references, strict=True))
+
+    def answer(kind: type, said: str, *others: tuple[str, Any]) -> dict[str, Any]:
+        content = {"application/json": {"schema": named[kind]}, **dict(others)}
+        return {"description": said, "content": content}
+
+    def operation(name: str, said: str, **rest: Any) -> dict[str, Any]:
+        return {"operationId": name, "summary": said, **rest}
+
+    error = answer(wire.Error, _("What is wrong, in OpenAI's error shape."))
+
+    def asking(name: str, said: str, body: type, whole: type, event: type) -> dict[str, Any]:
+        events = ("text/event-stream", {"schema": {"type": "string"}, "x-event": named[event]})
+        return operation(
+            name,
+            said,
+            security=KEYED,
+            requestBody={
+                "required": True,
+                "content": {"application/json": {"schema": named[body]}},
+            },
+            responses={
+                "200": answer(whole, _("The answer; with `stream`, events of it."), events),
+                **dict.fromkeys(
+                    ("400", "401", "404", "408", "413", "415", "429", "500", "503", "504"), error
+                ),
+            },
+        )
+
+    def reading(name: str, said: str, kind: type, **others: Any) -> dict[str, Any]:
+        return operation(name, said, responses={"200": answer(kind, said), **others})
+
+    paths = {
+        "/v1/chat/completions": {
+            "post": asking(
+                "chat", _("Answer a conversation"), wire.ChatRequest, wire.Chat, wire.ChatChunk
+            )
+        },
+        "/v1/completions": {
+            "post": asking(
+                "complete", _("Go on with a text"), wire.CompletionRequest,
+                wire.Completion, wire.Completion,
+            )
+        },
+        "/v1/models": {
+            "get": {
+                **reading("models", _("List the models"), wire.ModelList, **{"401": error}),
+                "security": KEYED,
+            }
+        },
+        "/v1/models/{name}": {
+            "get": {
+                **reading(
+                    "model", _("Tell of one model"), wire.ModelCard, **{"401": error, "404": error}
+                ),
+                "security": KEYED,
+                "parameters": [
+                    {
+                        "name": "name",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "minLength": 1},
+                    }
+                ],
+            }
+        },
+        "/health": {"get": reading("health", _("Whether the program runs"), wire.State)},
+        "/ready": {
+            "get": reading(
+                "ready", _("Whether the models are loaded"), wire.State,
+                **{"503": answer(wire.State, _("Not yet"))},
+            )
+        },
+        "/metrics": {
+            "get": operation(
+                "metrics",
+                _("Figures for Prometheus"),
+                responses={
+                    "200": {
+                        "description": _("Figures for Prometheus"),
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            )
+        },
+    }  # fmt: skip
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "llmdeploy", "version": entrypoint.__version__},
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )

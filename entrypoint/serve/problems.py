@@ -1,0 +1,102 @@
+"""What goes wrong with a request, as OpenAI's API tells it: a status and one error object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
+
+from entrypoint.errors import Failure, MessageTooLong, NotSupported
+from entrypoint.language import _
+from entrypoint.serve import wire
+
+
+class Problem(Exception):
+    """A request that gets an error for an answer.
+
+    `kind` and `code` are OpenAI's words where it has one; `param` is the field to blame.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> bytes:
+        """The error as JSON."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
+        named = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
+        return msgspec.json.encode(
+            wire.Error(wire.Problem(self.message, named, self.param, self.code))
+        )
+
+    def response(self) -> Response:
+        """Return it as the answer to a request."""
+        return Response(self.body, self.status, self.headers, "application/json")
+
+
+def invalid(error: Exception, *, code: str = "invalid_value") -> Problem:
+    """Return what is wrong with a body that msgspec refused; it ends with "- at `$.field`"."""
+    message, _dash, place = str(error).partition(" - at ")
+    param = re.sub(r"^\$\.?", "", place.strip("`")) or None
+    return Problem(400, message, code=code, param=param)
+
+
+def busy(seconds: int) -> Problem:
+    """Return the answer to one request too many."""
+    return Problem(
+        429,
+        _("Too many requests are waiting."),
+        code="queue_full",
+        headers={"Retry-After": str(seconds)},
+    )
+
+
+def loading(model: str) -> Problem:
+    """Return the answer while there is no engine to ask."""
+    return Problem(
+        503,
+        _("The model {name} is being loaded.").format(name=model),
+        code="model_loading",
+        headers={"Retry-After": "2"},
+    )
+
+
+def late(seconds: int) -> Problem:
+    """Return the answer to a request that took too long; a client would only ask it again."""
+    return Problem(
+        504,
+        _("The request took more than {seconds} seconds.").format(seconds=seconds),
+        code="timeout",
+        headers={"x-should-retry": "false"},
+    )
+
+
+def leaving() -> Problem:
+    """Return the answer to what is still running when the server has to end."""
+    return Problem(503, _("The server is shutting down."), code="shutting_down")
+
+
+def of(error: Exception) -> Problem:
+    """Return any error as a problem; only a Failure's own words are told to the client."""
+    match error:
+        case Problem():
+            return error
+        case MessageTooLong():
+            return Problem(400, error.what, code="context_length_exceeded", param="messages")
+        case NotSupported():
+            return Problem(400, error.what, code="unsupported_value")
+        case Failure():  # its engine is loaded again
+            return Problem(503, error.what, code="engine_failed", headers={"Retry-After": "5"})
+    return Problem(500, _("The server made a mistake."), code="internal_error")
