@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from builder import receipt, scratch, up
 from builder.run import run
@@ -61,10 +62,10 @@ def compare(
             work = folder / f"answers-{len(found)}"
             lines = _answers(program, models, work)
             perplexity = _perplexity(native, weights, text, threads, work / "perplexity.log")
-            answers = tuple(line["answer"] for line in lines)
+            answers = tuple(line["turns"][0]["answer"] for line in lines)
             found.append(Weights(weights.stat().st_size, perplexity, answers))
     mine, theirs = found
-    return Cost(mine, theirs, tuple(line["question"] for line in lines))
+    return Cost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
 
 
 def estimate(output: str) -> float:
@@ -95,7 +96,7 @@ def _alone(folder: Path, model: Model, weights: Path) -> Path:
     return folder
 
 
-def _answers(program: up.Program, models: Path, output: Path) -> Sequence[dict[str, str]]:
+def _answers(program: up.Program, models: Path, output: Path) -> Sequence[dict[str, Any]]:
     argv = [*program.argv, "battery", *ANSWER, "--output", output]
     run(argv, env={**program.env, "LLMDEPLOY_MODELS": str(models)})
     lines = (output / "answers.jsonl").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,7 @@
-"""TOML files that people write, read strictly: an unknown key is an error with a suggestion."""
+"""TOML files that people write, read strictly: an unknown key is an error with a suggestion.
+
+JSON that the program wrote itself is read by the same `record`.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,9 @@ def read(path: Path) -> dict[str, Any]:
 def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     """Make a dataclass of `table`; raise ConfigFailure on unknown, missing or mistyped keys.
 
-    `where` names the table in messages, for example "models.toml, [models.smollm2-135m]".
-    Values are checked against plain annotations: str, int, float, bool, dict and tuples of them. A
-    field whose type is a dataclass, or that or None, is a table of its own, read the same way.
+    `where` names the table in messages, for example "models.toml, [models.smollm2-135m]". Values
+    are checked against the annotations: str, int, float, bool, dict, Literal, another dataclass,
+    one of these or None, and tuples of them.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
@@ -56,54 +59,62 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, field in fields.items():
-        if name not in table:
-            if field.default is dataclasses.MISSING:
-                raise ConfigFailure(
-                    _("The key {key} is missing in {where}.").format(key=repr(name), where=where)
-                )
-            continue
-        value = table[name]
-        value = tuple(value) if isinstance(value, list) else value
-        inner = _inner(kinds[name])
-        if inner and isinstance(value, dict):
-            value = record(inner, value, f"{where}, [{name}]")
-        if not _fits(value, kinds[name]):
+        if name in table:
+            values[name] = _value(table[name], kinds[name], name, where)
+        elif field.default is dataclasses.MISSING:
             raise ConfigFailure(
-                _("{key} in {where} must be {type}, not {value}.").format(
-                    key=repr(name), where=where, type=_name(kinds[name]), value=repr(table[name])
-                )
+                _("The key {key} is missing in {where}.").format(key=repr(name), where=where)
             )
-        values[name] = value
     return kind(**values)
 
 
-def _inner(kind: Any) -> Any:
-    """Return the dataclass that a table becomes, None where it stays a table."""
-    choices = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    return next((each for each in choices if dataclasses.is_dataclass(each)), None)
+def _value(value: Any, kind: Any, name: str, where: str) -> Any:
+    """Return `value` as `kind`; raise ConfigFailure if it is something else."""
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        (plain,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+        return None if value is None else _value(value, plain, name, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(kind)[0]
+        # Before each is read, so that the message is about the list.
+        if dataclasses.is_dataclass(item) and all(isinstance(each, dict) for each in value):
+            return tuple(
+                _value(each, item, f"{name} {number}", where)
+                for number, each in enumerate(value, 1)
+            )
+        if all(_fits(each, item) for each in value):
+            return tuple(value)
+    elif dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return record(kind, value, f"{where}, [{name}]")  # type: ignore[arg-type]
+    elif _fits(value, kind):
+        return value
+    raise ConfigFailure(
+        _("{key} in {where} must be {type}, not {value}.").format(
+            key=repr(name), where=where, type=_name(kind), value=repr(value)
+        )
+    )
 
 
 def _name(kind: Any) -> str:
     """Name a type as a person who writes TOML would."""
-    if typing.get_origin(kind) is tuple:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
         return _("a list of {kind}").format(kind=_name(typing.get_args(kind)[0]))
+    if origin is typing.Literal:
+        return _("one of {names}").format(names=", ".join(typing.get_args(kind)))
     plain = {
         str: _("text"),
         bool: _("true or false"),
         int: _("a whole number"),
-        dict: _("a table"),
+        float: _("a number"),
     }
-    if _inner(kind):
-        return plain[dict]
-    return plain.get(typing.get_origin(kind) or kind, _("a number"))
+    return plain.get(kind, _("a table"))
 
 
 def _fits(value: object, kind: Any) -> bool:
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return isinstance(value, tuple) and all(_fits(each, item) for each in value)
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
     if isinstance(value, bool):  # Python counts it as an int, people do not
         return kind is bool
-    if isinstance(kind, types.UnionType):
-        return isinstance(value, kind)
-    return isinstance(value, (int, float) if kind is float else typing.get_origin(kind) or kind)
+    return isinstance(value, (int, float) if kind is float else origin or kind)

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint import __main__ as program
-from entrypoint import battery, catalog, disk
+from entrypoint import battery, catalog, disk, results
 from entrypoint.catalog import Catalog, Model, ModelFile
 from entrypoint.engines import Message, Options, Usage
 from entrypoint.errors import (
@@ -18,6 +17,7 @@ from entrypoint.errors import (
     UnknownModel,
     UsageFailure,
 )
+from entrypoint.results import Run, Sampling
 
 USAGE = Usage(
     prompt_tokens=9,
@@ -164,25 +164,23 @@ def test_a_battery_is_repeatable_unless_told_otherwise() -> None:
 
 def test_a_kept_answer_tells_all_about_itself() -> None:
     ask("--output", "out")
-    first = lines()[0]
-    assert first.pop("seconds") is not None
-    assert first == {
-        "id": "a",
-        "question": "甲？",
-        "answer": "甲？甲？",
-        **dataclasses.asdict(USAGE),
-        "model": "one",
-        "sha256": "11",
-        "engine": "llamacpp",
-        "version": "0.1.0",
-        "options": {
-            "temperature": 0,
-            "top_p": 0.9,
-            "max_tokens": 512,
-            "seed": None,
-            "system": None,
-        },
-    }
+    first = results.load(Path("out")).answers[0]
+    assert first.id == "a"
+    assert first.run == Run(
+        model="one",
+        engine="llamacpp",
+        quantization="Q4_0",
+        files=(ModelFile("model.gguf", 1, "11"),),
+        options=Sampling(temperature=0, top_p=0.9, max_tokens=512, seed=None),
+    )
+    (turn,) = first.turns
+    assert (turn.question, turn.answer, turn.usage) == ("甲？", "甲？甲？", USAGE)
+    assert turn.seconds is not None
+    assert first.machine is not None
+    assert first.machine.version == "0.1.0"
+    assert first.machine.threads >= 1
+    assert first.machine.memory > 2**20
+    assert first.ended.endswith("+00:00")
     assert [line["id"] for line in lines()] == ["a", "b", "c"]
 
 
@@ -267,33 +265,6 @@ def test_an_answer_that_broke_off_is_not_kept() -> None:
     assert [line["id"] for line in lines()] == ["a"]
 
 
-def test_the_transcript_keeps_the_marks_of_an_answer_inside_it() -> None:
-    ask("--output", "out")
-    store = battery.Store(Path("out"))
-    cut_off = dataclasses.replace(store.answers[0], answer="# 标题\n\n```python\nprint(1)")
-    text = battery.transcript([cut_off, store.answers[1]])
-    assert text.splitlines() == [
-        "# one",
-        "",
-        "`11`, llamacpp, temperature 0, top_p 0.9, max_tokens 512, seed None, system None",
-        "",
-        "## 问题1：甲？",
-        "",
-        "> # 标题",
-        ">",
-        "> ```python",
-        "> print(1)",
-        "",
-        f"4 tokens in {cut_off.seconds:.1f} s, 50.0 tok/s, ended by stop",
-        "",
-        "## 问题2：乙？",
-        "",
-        "> 乙？乙？",
-        "",
-        f"4 tokens in {store.answers[1].seconds:.1f} s, 50.0 tok/s, ended by stop",
-    ]
-
-
 def test_an_unknown_model_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownModel) as caught:
         ask("--model", "one", "--model", "tow", "--output", "out")
@@ -314,17 +285,6 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_anything_is_comp
     with pytest.raises(NotWritable, match="/proc/out"):
         ask("--output", "/proc/out")
     assert not Parrot.opened
-
-
-@pytest.mark.parametrize("line", ["{}", "7", "[1]", "not json", '{"id": "a"}', '"\\ud800"'])
-def test_a_strange_line_in_the_answers_is_named_and_left_alone(line: str) -> None:
-    ask("--output", "out")
-    path = Path("out/answers.jsonl")
-    content = path.read_text() + line + "\n"
-    path.write_text(content)
-    with pytest.raises(ConfigFailure, match=r"answers\.jsonl, line 4"):
-        ask("--output", "out")
-    assert path.read_text() == content
 
 
 def test_malformed_questions_are_refused_before_anything_is_written() -> None:

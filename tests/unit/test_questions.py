@@ -1,10 +1,11 @@
+import typing
 from pathlib import Path
 
 import pytest
 
 from entrypoint import questions
 from entrypoint.errors import ConfigFailure, NotUtf8
-from entrypoint.questions import Question
+from entrypoint.questions import Checker, Point, Question
 
 
 @pytest.fixture
@@ -16,7 +17,16 @@ def test_the_tutorial_asks_ten() -> None:
     ten = questions.load()
     assert len(ten) == 10
     assert ten[0].text.endswith("冬天：能穿多少穿多少；夏天：能穿多少穿多少。")
-    assert ten[9] == Question("dice", "编写一个简单的计算机程序，模拟掷骰子的结果。")
+    assert (ten[9].id, ten[9].text) == ("dice", "编写一个简单的计算机程序，模拟掷骰子的结果。")
+
+
+def test_each_of_the_ten_has_points_and_together_they_have_all_dimensions() -> None:
+    ten = questions.load()
+    assert all(question.points and question.dimensions for question in ten)
+    assert all(question.language == "zh" for question in ten)
+    counted = {name for question in ten for name in question.dimensions}
+    assert counted | {"fluency"} == set(typing.get_args(questions.Dimension))
+    assert ten[9].checker is not None
 
 
 def test_a_list_keeps_its_order(path: Path) -> None:
@@ -24,12 +34,56 @@ def test_a_list_keeps_its_order(path: Path) -> None:
     assert questions.load(path) == (Question("b", "2"), Question("a", "1"))
 
 
+def test_a_question_may_have_several_turns_and_all_that_is_to_be_checked(path: Path) -> None:
+    path.write_text(
+        """
+        [[questions]]
+        id = "a"
+        turns = ["My name is Bo.", "What is my name?"]
+        dimensions = ["logic", "accuracy"]
+        language = "en"
+        format = "code"
+        points = [{says = "Bo", must = "Bo", never = "Al"}, {says = "polite"}]
+        checker = {kind = "python-program", prints = "Bo"}
+        """
+    )
+    assert questions.load(path) == (
+        Question(
+            id="a",
+            turns=("My name is Bo.", "What is my name?"),
+            dimensions=("logic", "accuracy"),
+            language="en",
+            format="code",
+            points=(Point("Bo", must="Bo", never="Al"), Point("polite")),
+            checker=Checker("python-program", prints="Bo"),
+        ),
+    )
+    assert questions.load(path)[0].asks == ("My name is Bo.", "What is my name?")
+    assert Question("b", "1").asks == ("1",)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('[[question]]\nid = "a"', "Unknown key 'question'"),
         ('[[questions]]\nid = "a"\ntxet = "1"', "Unknown key 'txet' in .*question 1"),
-        ('[[questions]]\nid = "a"', "'text' is missing in .*question 1"),
+        ('[[questions]]\nid = "a"', "question 1 needs either the key 'text' or the key 'turns'"),
+        ('[[questions]]\nid = "a"\ntext = "1"\nturns = ["1"]', "question 1 needs either the key"),
+        ('[[questions]]\nid = "a"\nturns = ["1", " "]', "question 1: text is empty"),
+        ('[[questions]]\nid = "a"\ntext = "1"\nlanguage = "de"', "must be one of zh, en"),
+        ('[[questions]]\nid = "a"\ntext = "1"\ndimensions = ["fun"]', "a list of one of fluency"),
+        (
+            '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nmust = "x"',
+            "'says' is missing in .*question 1, .points 1.",
+        ),
+        (
+            '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\nmust = "("',
+            r"question 1: '\(' is not a pattern: missing \)",
+        ),
+        (
+            '[[questions]]\nid = "a"\ntext = "1"\n[questions.checker]\nkind = "c"\nprints = "1"',
+            "'kind' in .*question 1, .checker. must be one of python-program, not 'c'",
+        ),
         ('[[questions]]\nid = 7\ntext = "1"', "'id' in .*question 1 must be text, not 7"),
         ('[questions]\nid = "a"\ntext = "1"', "'questions' in .* must be a list of a table"),
         ('questions = ["1"]', "'questions' in .* must be a list of a table"),
