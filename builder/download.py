@@ -18,7 +18,13 @@ import urllib3
 from requests import codes
 from rich import progress as bars
 from rich.console import Console
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from builder import disk, receipt, report
 from entrypoint.errors import DownloadFailure, HashMismatch
@@ -26,6 +32,7 @@ from entrypoint.language import _
 
 ATTEMPTS: Final = 4  # in a row, before a mirror that brings nothing new is given up
 WAIT = wait_exponential_jitter(multiplier=0.5, max=20, jitter=0.5)  # seconds between them
+PATIENCE: Final = 120  # seconds that a server may ask us to wait; beyond, another mirror is better
 TIMEOUT: Final = (10, 60)  # seconds: to connect, and between two pieces
 CHUNK: Final = 1 << 17  # of a slow line a kill should not cost much
 PASSING: Final = {408, 425, 429, 500, 502, 503, 504}  # answers that may be better next time
@@ -188,7 +195,11 @@ class _Part:
 
 
 class _Cut(Exception):
-    """A transfer ended too early; trying again may help."""
+    """A transfer ended too early; trying again may help, `after` so many seconds."""
+
+    def __init__(self, why: str, after: float = 0) -> None:
+        super().__init__(why)
+        self.after = after
 
 
 def _deliver(url: str, part: _Part) -> None:
@@ -212,7 +223,7 @@ def _persist(url: str, part: _Part) -> None:
             Retrying(
                 retry=retry_if_exception_type(_Cut),
                 stop=stop_after_attempt(ATTEMPTS),
-                wait=WAIT,
+                wait=_wait,
                 reraise=True,
             )(fetch, url, part)
         except _Cut as cut:
@@ -220,6 +231,12 @@ def _persist(url: str, part: _Part) -> None:
                 raise DownloadFailure(str(cut)) from None
         else:
             return
+
+
+def _wait(state: RetryCallState) -> float:
+    """Return how long to wait: longer each time, and not less than the server asks for."""
+    cut = state.outcome and state.outcome.exception()
+    return max(WAIT(state), cut.after if isinstance(cut, _Cut) else 0)
 
 
 def _copy(url: str, part: _Part) -> None:
@@ -264,7 +281,8 @@ def _reason(error: BaseException) -> str:
 def _receive(url: str, part: _Part, answer: requests.Response) -> None:
     status = f"HTTP {answer.status_code} {answer.reason}"
     if answer.status_code in PASSING:
-        raise _Cut(status)
+        after = urllib3.Retry().get_retry_after(answer.raw) or 0
+        raise _Cut(status, after) if after <= PATIENCE else DownloadFailure(status)
     if not answer.ok and answer.status_code != codes.range_not_satisfiable:
         raise DownloadFailure(status)
     start, total = _extent(answer)

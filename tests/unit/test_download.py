@@ -41,6 +41,7 @@ class Server:
     etag: str = ""
     encoding: str = ""
     endless: bool = False
+    retry_after: str = ""
     go_on: threading.Event = field(default_factory=threading.Event)
     url: str = ""
     asked: list[str | None] = field(default_factory=list)
@@ -57,7 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
         plan.asked.append(wanted)
         if wanted and plan.ranges and self.headers.get("If-Range") in (None, plan.etag):
             start = int(wanted.removeprefix("bytes=").removesuffix("-")) + plan.shift
-        headers = {"ETag": plan.etag, "Content-Encoding": plan.encoding}
+        headers = {
+            "ETag": plan.etag,
+            "Content-Encoding": plan.encoding,
+            "Retry-After": plan.retry_after,
+        }
         if not (plan.endless or plan.silent):
             headers["Content-Length"] = str(plan.announce or max(total - start, 0))
         if start:
@@ -234,6 +239,25 @@ def test_a_busy_server_is_asked_again(serve: Callable[[Server], Server], target:
     with pytest.raises(DownloadFailure, match="cannot be downloaded"):
         get(target, server)
     assert len(server.asked) == download.ATTEMPTS
+
+
+def test_a_server_that_asks_for_time_gets_it(
+    serve: Callable[[Server], Server], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(DownloadFailure, match="cannot be downloaded"):
+        get(target, serve(Server(status=429, retry_after="7")))
+    assert waits == [7, 7, 7]
+
+
+def test_a_server_that_asks_for_an_hour_is_left_for_the_next_mirror(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    busy, good = serve(Server(status=503, retry_after="3600")), serve(Server())
+    get(target, busy, good)
+    assert len(busy.asked) == 1
+    assert target.read_bytes() == CONTENT
 
 
 def test_a_missing_file_is_not_asked_for_again(
