@@ -21,6 +21,8 @@ INGREDIENTS = ("CMakeLists.txt", "pyproject.toml", "source.lock", "build.lock")
 
 # pip asks its own configuration for the index and the proxy, but answers no questions.
 PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
+# What a person may have set for the pip that is typed by hand.
+PIP_ENV = {"PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0"}
 PIP_MISMATCH = "DO NOT MATCH THE HASHES"
 LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 
@@ -152,7 +154,7 @@ def pip(
     Raises HashMismatch, DownloadFailure or CommandFailed.
     """
     try:
-        run([*PIP, "--python", python, *words], env=env, log=log)
+        run([*PIP, "--python", python, *words], env={**PIP_ENV, **(env or {})}, log=log)
     except CommandFailed as failure:
         if PIP_MISMATCH in failure.why:
             raise HashMismatch(

