@@ -12,7 +12,7 @@ import difflib
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +55,23 @@ def run(arguments: Namespace) -> None:
     if session:
         talk.save(session)  # rather now than after the first answer if it cannot be written
     person = terminal.is_terminal()
-    if person:
-        read = terminal.person(turn.question for turn in talk.turns)
-        _say(_("Loading {name}...").format(name=models.find(model).display_name))
-    else:
-        read = terminal.pipe(sys.stdin.buffer)
-    chat = Chat(
-        models,
-        lambda name: _open(models, name),
-        model,
-        sampling(arguments),
-        talk,
-        read=read,
-        person=person,
-        session=session,
-    )
-    with closing(chat):
-        chat.run()
+    earlier = [turn.question for turn in talk.turns]
+    reader = terminal.person(earlier) if person else nullcontext(terminal.pipe(sys.stdin.buffer))
+    with reader as read:
+        if person:
+            _say(_("Loading {name}...").format(name=models.find(model).display_name))
+        chat = Chat(
+            models,
+            lambda name: _open(models, name),
+            model,
+            sampling(arguments),
+            talk,
+            read=read,
+            person=person,
+            session=session,
+        )
+        with closing(chat):
+            chat.run()
 
 
 def _open(models: Catalog, name: str) -> Engine:

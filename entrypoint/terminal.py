@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+import termios
+import tty
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from entrypoint.errors import NotUtf8
@@ -19,8 +22,12 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
 
 
-def person(earlier: Iterable[str]) -> Reader:
-    """Return a line editor; the up arrow brings back what was typed, and `earlier` questions."""
+@contextmanager
+def person(earlier: Iterable[str]) -> Iterator[Reader]:
+    """Yield a line editor; the up arrow brings back what was typed, and `earlier` questions.
+
+    What is typed between two prompts waits for the second one.
+    """
     # It would ask the terminal where the cursor is, wait for an answer, and warn if none comes.
     os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
     from prompt_toolkit import PromptSession
@@ -41,7 +48,16 @@ def person(earlier: Iterable[str]) -> Reader:
             raise NotUtf8(_("What was typed is not UTF-8."), next=_("Set the terminal to UTF-8."))
         return line
 
-    return read
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    # Left as it is, the terminal would write into an answer what is typed during it, and it would
+    # take Ctrl-D for itself.
+    tty.setcbreak(keyboard, termios.TCSANOW)
+    try:
+        yield read
+    finally:
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(keyboard, termios.TCSANOW, before)
 
 
 def pipe(stream: BinaryIO) -> Reader:
