@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import settings as configuration
 from builder.settings import Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +71,25 @@ def models_dir(settings: Settings) -> Path:
         fetch.fetch(settings, [name])
         quantize.quantize(settings, [name])
     return settings.ready_dir
+
+
+@pytest.fixture(scope="module")  # while it is there, nothing else in this thread can use asyncio
+def chromium() -> Iterator[Browser]:
+    """Return a headless browser, installed with apt where it is missing."""
+    from playwright.sync_api import sync_playwright
+
+    if not shutil.which("chromium"):
+        as_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+        for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run([*as_root, "apt-get", *words], check=True, capture_output=True)
+    quiet = ("background-networking", "component-update", "sync", "gpu")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in quiet)],
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

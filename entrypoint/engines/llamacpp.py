@@ -315,10 +315,16 @@ def _start(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    """Yield the server-sent events of a response; they end with [DONE]."""
-    for line in response:
-        if line.startswith(b"data: {"):
-            yield json.loads(line.removeprefix(b"data: "))
+    """Yield the server-sent events of a response; they end with [DONE].
+
+    Whole chunks are read, because iterating over lines takes several calls for each.
+    """
+    rest = b""
+    while chunk := response.read1():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: {"):
+                yield json.loads(line.removeprefix(b"data: "))
 
 
 def _usage(event: dict[str, Any], first: float, reason: str) -> Usage:
