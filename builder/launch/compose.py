@@ -1,7 +1,4 @@
-"""Docker Compose: the service on this machine, without a way out of it.
-
-What was applied lies in dist/launch/compose/NAME, so that a failed update finds its way back.
-"""
+"""Docker Compose: the service on this machine, without a way out of it."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ import ipaddress
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from builder import engine, report
-from builder.launch import ready, service
+from builder.launch import history, ready, service
 from builder.launch.deployment import Deployment
 from builder.run import run
 from builder.settings import Settings
@@ -80,27 +78,10 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
 
     Raises NotReady, CommandFailed, ConfigFailure.
     """
-    folder = _folder(settings, deployment)
-    rendered = render(deployment, image)[FILE]
-    keys = service.read_keys(deployment) if deployment.keys else ""
-    before = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*")}
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    try:
-        _up(folder, deployment, {FILE: rendered, "keys": keys})
-        ready.wait(
-            deployment.name,
-            ready.answers(url(deployment) + "/ready"),
-            deployment.patience,
-            lambda: _last_words(deployment),
-        )
-    except BaseException:
-        report.say(_("undoing it"))
-        if before:
-            _up(folder, deployment, before)
-        else:
-            _down(folder, deployment)
-        raise
+    files = render(deployment, image)
+    if deployment.keys:
+        files["keys"] = service.read_keys(deployment)
+    history.change(history.folder(settings, deployment, "compose"), files, Project(deployment))
     print(url(deployment))
 
 
@@ -115,11 +96,38 @@ def status(_settings: Settings, deployment: Deployment) -> None:
 
 def teardown(settings: Settings, deployment: Deployment) -> None:
     """Stop the service and remove all that `apply` made; running requests are finished first."""
-    folder = _folder(settings, deployment)
-    if folder.is_dir():
-        _down(folder, deployment)
-    else:
-        report.say(_("nothing is launched"))
+    history.remove(history.folder(settings, deployment, "compose"), Project(deployment))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A deployment as Compose's command line manages it."""
+
+    deployment: Deployment
+
+    def up(self, folder: Path) -> None:
+        """Start what is missing, replace what changed."""
+        self._compose(folder, "up", "--detach", "--remove-orphans")
+
+    def wait(self) -> None:
+        """Return when the service is ready; raise NotReady with its last words."""
+        ready.wait(
+            self.deployment.name,
+            ready.answers(url(self.deployment) + "/ready"),
+            self.deployment.patience,
+            lambda: _last_words(self.deployment),
+        )
+
+    def down(self, folder: Path) -> None:
+        """Stop and remove the container and its network."""
+        if not folder.is_dir():
+            report.say(_("nothing is launched"))
+            return
+        self._compose(folder, "down", "--remove-orphans")
+
+    def _compose(self, folder: Path, *words: str) -> None:
+        names = ("--project-name", self.deployment.name, "--file", folder / FILE)
+        run([*_tool(), *names, *words], cwd=folder)
 
 
 def url(deployment: Deployment) -> str:
@@ -142,29 +150,6 @@ def _address(deployment: Deployment) -> Address:
             _("{bind} in [compose] is not an address.").format(bind=repr(deployment.compose.bind)),
             next=_("Name an address such as 127.0.0.1 or 0.0.0.0."),
         ) from None
-
-
-def _folder(settings: Settings, deployment: Deployment) -> Path:
-    return settings.dist_dir / "launch" / "compose" / deployment.name
-
-
-def _up(folder: Path, deployment: Deployment, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        # In place, because a running container has this very file mounted. Its user is not the
-        # owner: the folder is what keeps other people of this machine out.
-        (folder / name).write_text(text, encoding="utf-8")
-        (folder / name).chmod(0o644)
-    _compose(folder, deployment, "up", "--detach", "--remove-orphans")
-
-
-def _down(folder: Path, deployment: Deployment) -> None:
-    _compose(folder, deployment, "down", "--remove-orphans")
-    shutil.rmtree(folder)
-
-
-def _compose(folder: Path, deployment: Deployment, *words: str) -> None:
-    names = ("--project-name", deployment.name, "--file", folder / FILE)
-    run([*_tool(), *names, *words], cwd=folder)
 
 
 def _tool() -> Sequence[str | Path]:

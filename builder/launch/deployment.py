@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from entrypoint.language import _
 FILE: Final = ROOT / "deploy.toml"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules
 PORTS: Final = range(1, 65536)
+SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,36 @@ class Compose:
 
 
 @dataclass(frozen=True)
+class Swarm:
+    """Docker's own cluster; `constraints` as Docker writes them, such as node.labels.cpu==amx.
+
+    Not `published`, the service is for a proxy in its network alone, which finds all replicas
+    under the name "serve".
+    """
+
+    constraints: tuple[str, ...] = ()
+    published: bool = True
+
+
+@dataclass(frozen=True)
+class K8s:
+    """A Kubernetes cluster. `secret` has the API keys as its entry `keys`.
+
+    `service` is the type of the Service; `allow` are CIDRs outside of the namespace that may ask.
+    """
+
+    secret: str = ""
+    namespace: str = "default"
+    service: str = "ClusterIP"
+    pull_secret: str = ""
+    allow: tuple[str, ...] = ()
+    max_replicas: int = 4
+    cpu_percent: int = 70
+
+
+@dataclass(frozen=True)
 class Deployment:
-    """One deployment. `cpus` and `memory`, in MiB, are those of each replica.
+    """One deployment. `cpus`, `memory` in MiB and `parallel` answers are those of each replica.
 
     `engine` chooses among the images that are built here; `image` names another local one, or one
     by digest in a registry. `registry` is a host and a namespace.
@@ -41,10 +72,13 @@ class Deployment:
     replicas: int = 1
     cpus: float = 2
     memory: int = 2048
+    parallel: int = 4
     port: int = 8000
     keys: str = ""
     patience: int = 300
     compose: Compose = Compose()
+    swarm: Swarm = Swarm()
+    k8s: K8s = K8s()
 
 
 def load(path: Path = FILE) -> Deployment:
@@ -65,16 +99,28 @@ def _check(found: Deployment, where: str) -> None:
         "replicas": found.replicas > 0,
         "cpus": found.cpus > 0,
         "memory": found.memory > 0,
+        "parallel": found.parallel > 0,
         "port": found.port in PORTS,
         "patience": found.patience > 0,
+        "k8s.service": found.k8s.service in SERVICES,
+        "k8s.allow": all(map(_is_network, found.k8s.allow)),
+        "k8s.cpu_percent": found.k8s.cpu_percent > 0,
     }
     for key, fits in sensible.items():
         if not fits:
             raise ConfigFailure(
                 _("{key} in {where} cannot be {value}.").format(
-                    key=repr(key), where=where, value=repr(getattr(found, key))
+                    key=repr(key), where=where, value=repr(attrgetter(key)(found))
                 ),
                 _("A name has 2 to 27 lower-case letters, digits and hyphens, a letter first.")
                 if key == "name"
                 else "",
             )
+
+
+def _is_network(cidr: str) -> bool:
+    try:
+        ipaddress.ip_network(cidr)
+    except ValueError:
+        return False
+    return True

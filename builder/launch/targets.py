@@ -15,7 +15,7 @@ from entrypoint import catalog
 from entrypoint.errors import NotEnoughMemory, UsageFailure
 from entrypoint.language import _
 
-NAMES: Final = ("compose",)
+NAMES: Final = ("compose", "swarm", "k8s")
 LOCAL: Final = ("compose",)  # these run an image of this machine; the others have to pull it
 MEBIBYTE: Final = 1 << 20
 
@@ -77,12 +77,13 @@ def _image(settings: Settings, deployment: Deployment, name: str) -> str:
     """Return the image to launch, after a look at whether a replica has room for its model."""
     if (settings.ready_dir / "catalog.json").exists():
         model = catalog.load(settings.ready_dir).find(deployment.model or None)
-        if model.memory > deployment.memory * MEBIBYTE:
+        needed = model.memory + (deployment.parallel - 1) * model.memory_each
+        if needed > deployment.memory * MEBIBYTE:
             raise NotEnoughMemory(
                 _("{model} needs {needed} MiB, and deploy.toml gives a replica {given}.").format(
-                    model=model.name, needed=-(-model.memory // MEBIBYTE), given=deployment.memory
+                    model=model.name, needed=-(-needed // MEBIBYTE), given=deployment.memory
                 ),
-                next=_("Set a larger memory in deploy.toml, or name a smaller model there."),
+                next=_("Set in deploy.toml a larger memory, a smaller model or less parallel."),
             )
     if name in LOCAL and not deployment.registry:
         return push.local_name(settings, deployment)

@@ -91,7 +91,11 @@ def serve(place: Path, *, readonly: bool = False) -> Iterator[Registry]:
     )
     with (
         Registry(behind) as registry,
-        subprocess.Popen(["docker-registry", "serve", config], stderr=subprocess.DEVNULL) as server,
+        subprocess.Popen(
+            ["docker-registry", "serve", config],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as server,
     ):
         threading.Thread(target=registry.serve_forever, daemon=True).start()
         try:

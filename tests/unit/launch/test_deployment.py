@@ -65,6 +65,10 @@ def test_a_missing_description_names_the_example(tmp_path: Path) -> None:
         ('name = "a1"\ncpus = 0', "'cpus' in deploy.toml cannot be 0"),
         ('name = "a1"\nmemory = -1', "'memory' in deploy.toml cannot be -1"),
         ('name = "a1"\nport = 65536', "'port' in deploy.toml cannot be 65536"),
+        ('name = "a1"\nparallel = 0', "'parallel' in deploy.toml cannot be 0"),
+        ('name = "a1"\n[k8s]\nservice = "LB"', "'k8s.service' in deploy.toml cannot be 'LB'"),
+        ('name = "a1"\n[k8s]\nallow = ["10.1/8"]', "'k8s.allow' in deploy.toml cannot be"),
+        ('name = "a1"\n[k8s]\ncpu_percent = 0', "'k8s.cpu_percent' in deploy.toml cannot be 0"),
         ('name = "a1"\npatience = 0', "'patience' in deploy.toml cannot be 0"),
     ],
 )

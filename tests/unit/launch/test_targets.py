@@ -19,8 +19,9 @@ CATALOG = {
     "models": [
         {
             "name": "small", "display_name": "Small", "engine": "llamacpp", "quantization": "Q4_0",
-            "context": 8192, "memory": 1000 << 20, "languages": ["zh"], "license": "MIT",
-            "source": "hub", "revision": "1", "chat_template": "", "stop": [], "files": [],
+            "context": 8192, "memory": 700 << 20, "memory_each": 100 << 20,
+            "languages": ["zh"], "license": "MIT", "source": "hub",
+            "revision": "1", "chat_template": "", "stop": [], "files": [],
         }
     ],
 }  # fmt: skip

@@ -1,0 +1,282 @@
+"""Kubernetes, ACK included: one Kustomize folder, which `kubectl apply -k` takes as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from builder.base import USER
+from builder.launch import history, service
+from builder.launch.deployment import Deployment
+from builder.layers import PREFIX
+from builder.run import run
+from builder.settings import Settings
+from entrypoint.errors import CommandFailed, ConfigFailure, NotReady, Refused
+from entrypoint.language import _
+
+KEYS: Final = "/etc/llmdeploy"  # where the Secret is mounted; its entry is called "keys"
+KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
+LEAVE: Final = 5  # seconds until every node knows that a pod gets no more requests
+
+
+def render(deployment: Deployment, image: str) -> dict[str, str]:
+    """Return the folder's files. The Secret with the API keys is named, never contained."""
+    if not deployment.k8s.secret:
+        raise ConfigFailure(
+            _("k8s opens the service to others, and [k8s] names no secret with API keys."),
+            next=_("Make one: kubectl create secret generic NAME --from-file=keys=deploy.keys"),
+        )
+    parts = {
+        "deployment.yaml": _deployment(deployment, image),
+        "service.yaml": _service(deployment),
+        "autoscaler.yaml": _autoscaler(deployment),
+        "disruption.yaml": _disruption(deployment),
+        "network.yaml": _network(deployment),
+    }
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": deployment.k8s.namespace,
+        "resources": list(parts),
+    }
+    return {
+        name: service.document("k8s", part)
+        for name, part in {"kustomization.yaml": kustomization, **parts}.items()
+    }
+
+
+def apply(settings: Settings, deployment: Deployment, image: str) -> None:
+    """Apply the folder and wait until every replica is ready; else put back what was before.
+
+    The cluster is the one that kubectl is set up for. Raises NotReady, Refused, ConfigFailure.
+    """
+    files = render(deployment, image)
+    history.change(history.folder(settings, deployment, "k8s"), files, Cluster(deployment))
+    print(f"http://{deployment.name}.{deployment.k8s.namespace}.svc:{deployment.port}")
+
+
+def status(_settings: Settings, deployment: Deployment) -> None:
+    """Print what kubectl knows of the deployment."""
+    print(_kubectl(deployment, "get", f"{KINDS},pods", _selector(deployment)), end="")
+
+
+def teardown(settings: Settings, deployment: Deployment) -> None:
+    """Remove all that `apply` made; the Secret is not ours and stays."""
+    history.remove(history.folder(settings, deployment, "k8s"), Cluster(deployment))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A deployment as kubectl manages it."""
+
+    deployment: Deployment
+
+    def up(self, folder: Path) -> None:
+        """Create or change what differs."""
+        _kubectl(self.deployment, "apply", "-k", str(folder))
+
+    def wait(self) -> None:
+        """Return when the rollout is complete, which means ready; raise NotReady."""
+        patience = f"--timeout={self.deployment.patience}s"
+        try:
+            _kubectl(
+                self.deployment, "rollout", "status", f"deployment/{self.deployment.name}", patience
+            )
+        except Refused as refused:
+            raise NotReady(
+                _("{name} was not ready within {seconds} seconds.").format(
+                    name=self.deployment.name, seconds=self.deployment.patience
+                ),
+                refused.why,
+                _("What was made is undone. Set a larger patience if it was too early."),
+            ) from None
+
+    def down(self, _folder: Path) -> None:
+        """Delete every part by its label, from whatever machine it was applied."""
+        _kubectl(self.deployment, "delete", KINDS, _selector(self.deployment))
+
+
+def _kubectl(deployment: Deployment, *words: str) -> str:
+    """Run kubectl; raise Refused with its words if the cluster says no."""
+    try:
+        return run(["kubectl", f"--namespace={deployment.k8s.namespace}", *words])
+    except CommandFailed as failure:
+        if not failure.why:
+            raise  # kubectl is not there
+        raise Refused(
+            _("The cluster did not do it."),
+            failure.why,
+            _("Check what kubectl is set up for: kubectl config current-context"),
+        ) from None
+
+
+def _selector(deployment: Deployment) -> str:
+    return f"--selector=app.kubernetes.io/instance={deployment.name}"
+
+
+def _meta(deployment: Deployment) -> dict[str, Any]:
+    return {"name": deployment.name, "labels": _labels(deployment)}
+
+
+def _labels(deployment: Deployment) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "llmdeploy",
+        "app.kubernetes.io/instance": deployment.name,
+    }
+
+
+def _deployment(deployment: Deployment, image: str) -> dict[str, Any]:
+    labels = _labels(deployment)
+    pull = [{"name": deployment.k8s.pull_secret}] if deployment.k8s.pull_secret else []
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(deployment),
+        "spec": {
+            # No number of replicas: it is the autoscaler's, which starts from its minimum.
+            "selector": {"matchLabels": labels},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "containers": [_container(deployment, image)],
+                    **({"imagePullSecrets": pull} if pull else {}),
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": USER,
+                        "runAsGroup": USER,
+                        "fsGroup": USER,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "terminationGracePeriodSeconds": LEAVE + service.GRACE,
+                    "topologySpreadConstraints": [
+                        {
+                            "maxSkew": 1,
+                            "topologyKey": "kubernetes.io/hostname",
+                            "whenUnsatisfiable": "ScheduleAnyway",
+                            "labelSelector": {"matchLabels": labels},
+                        }
+                    ],
+                    "volumes": [
+                        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+                        {
+                            "name": "keys",
+                            "secret": {"secretName": deployment.k8s.secret, "defaultMode": 0o440},
+                        },
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _container(deployment: Deployment, image: str) -> dict[str, Any]:
+    memory = f"{deployment.memory}Mi"
+    leave = [f"/{PREFIX}/bin/python3", "-c", f"import time; time.sleep({LEAVE})"]
+    return {
+        "name": "llmdeploy",
+        "image": image,
+        "args": service.words(deployment, keys=f"{KEYS}/keys"),
+        "ports": [{"name": "http", "containerPort": deployment.port}],
+        "resources": {
+            "requests": {"cpu": str(deployment.cpus), "memory": memory},
+            "limits": {"cpu": str(deployment.cpus), "memory": memory},
+        },
+        "startupProbe": {
+            **_probe("/ready"),
+            "periodSeconds": 2,
+            "failureThreshold": -(-deployment.patience // 2),
+        },
+        "readinessProbe": {**_probe("/ready"), "periodSeconds": 5, "timeoutSeconds": 5},
+        "livenessProbe": {**_probe("/health"), "periodSeconds": 15, "timeoutSeconds": 10},
+        "lifecycle": {"preStop": {"exec": {"command": leave}}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+            {"name": "keys", "mountPath": KEYS, "readOnly": True},
+        ],
+    }
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "http"}}
+
+
+def _service(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(deployment),
+        "spec": {
+            "type": deployment.k8s.service,
+            "selector": _labels(deployment),
+            "ports": [{"name": "http", "port": deployment.port, "targetPort": "http"}],
+        },
+    }
+
+
+def _autoscaler(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _meta(deployment),
+        "spec": {
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": deployment.name,
+            },
+            "minReplicas": deployment.replicas,
+            "maxReplicas": max(deployment.k8s.max_replicas, deployment.replicas),
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {
+                        "name": "cpu",
+                        "target": {
+                            "type": "Utilization",
+                            "averageUtilization": deployment.k8s.cpu_percent,
+                        },
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _disruption(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(deployment),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _labels(deployment)}},
+    }
+
+
+def _network(deployment: Deployment) -> dict[str, Any]:
+    """Return who may ask: pods of this namespace and the given addresses. Nothing goes out."""
+    peers: list[dict[str, Any]] = [
+        {"podSelector": {}},
+        *({"ipBlock": {"cidr": cidr}} for cidr in deployment.k8s.allow),
+    ]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _meta(deployment),
+        "spec": {
+            "podSelector": {"matchLabels": _labels(deployment)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": peers, "ports": [{"port": "http", "protocol": "TCP"}]}],
+            "egress": [],
+        },
+    }

@@ -1,0 +1,78 @@
+"""What a Kubernetes cluster gets, checked against Kubernetes' own schemas."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from builder.launch import k8s
+from builder.launch.deployment import Deployment, K8s
+from entrypoint.errors import ConfigFailure
+
+VERSIONS = ("1.25", "1.31", "1.37")
+
+
+@pytest.fixture
+def described(deployment: Deployment) -> Deployment:
+    return replace(
+        deployment,
+        replicas=2,
+        k8s=K8s(
+            secret="chat-keys",  # noqa: S106 - a name
+            namespace="models",
+            pull_secret="acr",  # noqa: S106
+            allow=("10.0.0.0/8",),
+        ),
+    )
+
+
+@pytest.fixture
+def parts(described: Deployment) -> dict[str, Any]:
+    return {
+        name: yaml.safe_load(text)
+        for name, text in k8s.render(described, "example.com/a@sha256:1").items()
+    }
+
+
+def test_the_rendered_folder(
+    described: Deployment, golden: Callable[[str, Deployment], None]
+) -> None:
+    golden("k8s", described)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_part_fits_the_schema(parts: dict[str, Any], version: str) -> None:
+    for name in parts.pop("kustomization.yaml")["resources"]:
+        kubernetes_validate.validate(parts[name], version, strict=True)
+
+
+def test_the_schema_would_notice(parts: dict[str, Any]) -> None:
+    parts["deployment.yaml"]["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(parts["deployment.yaml"], VERSIONS[-1], strict=True)
+
+
+def test_the_pod_obeys_the_restricted_standard(parts: dict[str, Any]) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+    pod = parts["deployment.yaml"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert {next(iter(set(each) - {"name"})) for each in pod["volumes"]} == {"emptyDir", "secret"}
+
+
+def test_keys_are_a_reference_and_required(described: Deployment) -> None:
+    with pytest.raises(ConfigFailure, match="names no secret") as caught:
+        k8s.render(replace(described, k8s=K8s()), "a@sha256:1")
+    assert "kubectl create secret" in caught.value.next
+
+
+def test_the_autoscaler_never_has_less_room_than_asked_for(described: Deployment) -> None:
+    many = k8s.render(replace(described, replicas=9), "a@sha256:1")
+    limits = yaml.safe_load(many["autoscaler.yaml"])["spec"]
+    assert (limits["minReplicas"], limits["maxReplicas"]) == (9, 9)
