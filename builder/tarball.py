@@ -170,7 +170,6 @@ def _facts(prefix: Path) -> dict[str, Any]:
     return {
         "packages": packages,
         "python": versions.get("python"),
-        "engine": versions.get(condaenv.ENGINE),
         "unpacked": sum(path.lstat().st_size for path in prefix.rglob("*") if path.is_file()),
     }
 

@@ -12,6 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +31,13 @@ CONFIG = b'{"architectures": ["Tiny"]}\n'
 FILES = {"weights.gguf": WEIGHTS, "more/second.bin": SECOND, "config.json": CONFIG}
 PAGE = b"<html>Please log in</html>"
 HUBS = ("modelscope", "huggingface")
+SLOW_BARS = """
+import time
+from tqdm.std import TqdmDefaultWriteLock as Lock
+
+make = Lock.create_mp_lock
+Lock.create_mp_lock = lambda: (time.sleep(2), make())
+"""
 
 
 @dataclass
@@ -292,6 +300,20 @@ def test_ctrl_c_ends_at_once_even_if_the_hub_hangs(checkout: Checkout, hub: Hub,
     assert process.returncode == 130
     assert "Traceback" not in err
     assert not (checkout.raw / "tiny").exists()
+
+
+def test_ctrl_c_ends_a_fetch_whose_bars_are_slow_to_begin(
+    checkout: Checkout, hub: Hub, tmp_path: Path
+) -> None:
+    # Loads itself into the started program, as Python does with a module of this name.
+    (tmp_path / "sitecustomize.py").write_text(SLOW_BARS)
+    hub.gate = threading.Event()
+    slow = {"PYTHONPATH": str(tmp_path)}
+    with running(checkout, "--source", "modelscope", hub=hub, **slow) as process:
+        assert hub.halfway.wait(timeout=60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
 
 
 def test_two_fetches_at_a_time_download_once(checkout: Checkout, hub: Hub) -> None:
@@ -588,14 +610,22 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def running(checkout: Checkout, *words: str, hub: Hub, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def running(
+    checkout: Checkout, *words: str, hub: Hub, **env: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a fetch meanwhile; one that still runs at the end is killed, not waited for."""
+    with subprocess.Popen(
         checkout.command(*words),
         cwd=checkout.root,
         env=checkout.environment(hub, **env),
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
