@@ -28,12 +28,13 @@ def stage(
         def guarded(context: Context, *args: Any, **options: Any) -> None:
             try:
                 body(context, *args, **options)
-            except Failure as failure:
-                _leave(failure)
-            except OSError as error:
-                _leave(_of_the_disk(error))
             except KeyboardInterrupt:
                 raise Exit(_("Interrupted. Run the same task again to go on."), 130) from None
+            except Exception as error:
+                if os.environ.get("LLMDEPLOY_DEBUG"):
+                    raise
+                failure = _explain(error)
+                raise Exit(f"llmdeploy: {failure}", failure.code) from None
 
         return task(
             guarded,
@@ -67,24 +68,25 @@ def at_most_one(options: Mapping[str, object]) -> None:
         )
 
 
-def _leave(failure: Failure) -> None:
-    if os.environ.get("LLMDEPLOY_DEBUG"):
-        raise failure
-    raise Exit(f"llmdeploy: {failure}", failure.code) from None
-
-
-def _of_the_disk(error: OSError) -> Failure:
-    """Name what the operating system refused; anything else is a bug and stays an OSError."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(
-            _("The disk is full: {path}.").format(path=error.filename),
-            next=_("Free some space and run the same task again; it goes on where it was."),
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return NotWritable(
-            _("{path} cannot be written: {reason}.").format(
-                path=error.filename, reason=error.strerror
-            ),
-            next=_("Check who owns it, or choose another place in llmdeploy.toml."),
-        )
-    raise error
+def _explain(error: Exception) -> Failure:
+    """Name what the operating system refused; whatever is no Failure either is a bug."""
+    match error:
+        case Failure():
+            return error
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return DiskFull(
+                _("The disk is full: {path}.").format(path=error.filename),
+                next=_("Free some space and run the same task again; it goes on where it was."),
+            )
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            return NotWritable(
+                _("{path} cannot be written: {reason}.").format(
+                    path=error.filename, reason=error.strerror
+                ),
+                next=_("Check who owns it, or choose another place in llmdeploy.toml."),
+            )
+        case _unknown:
+            return Failure(
+                _("Unexpected error: {error}").format(error=repr(error)),
+                next=_("Run the same task with LLMDEPLOY_DEBUG=1 and report what it prints."),
+            )
