@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder import variants
 from builder.variants import Variant
 from entrypoint import tomlfile
+from entrypoint.errors import ConfigFailure
+from entrypoint.language import _
 
 ROOT = Path(__file__).resolve().parent.parent
+PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,19 @@ class Settings:
 def load(engine: str = "", path: Path = ROOT / "llmdeploy.toml") -> Settings:
     """Read the settings; without a file, the defaults. `engine` replaces the file's.
 
-    Raises ConfigFailure, or UsageFailure if there is no such engine.
+    Raises ConfigFailure, also for a base that is not pinned, or UsageFailure if there is no such
+    engine.
     """
     written = tomlfile.record(Settings, tomlfile.read(path), path.name) if path.exists() else None
     chosen = written or Settings()
     chosen = replace(chosen, engine=engine or chosen.engine)
     variants.find(chosen.engine)
+    if chosen.base and not PINNED.fullmatch(chosen.base):
+        raise ConfigFailure(
+            _("{package} in {where} is not pinned.").format(
+                package=repr(chosen.base), where=path.name
+            ),
+            _("Another image could take its place, and nobody would notice."),
+            _("Write it as: name@sha256:..."),
+        )
     return chosen

@@ -1,0 +1,38 @@
+"""llmdeploy.toml, as a person may have written it."""
+
+from pathlib import Path
+
+import pytest
+
+from builder import settings
+from entrypoint.errors import ConfigFailure
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "llmdeploy.toml"
+
+
+def test_without_a_file_there_are_defaults(path: Path) -> None:
+    assert settings.load(path=path) == settings.Settings()
+
+
+def test_an_unknown_key_gets_a_suggestion(path: Path) -> None:
+    path.write_text('chanel = "mirror"\n')
+    with pytest.raises(ConfigFailure, match=r"'chanel' in llmdeploy\.toml") as caught:
+        settings.load(path=path)
+    assert "channel" in caught.value.next
+
+
+def test_a_base_is_named_by_its_digest(path: Path) -> None:
+    path.write_text(f'base = "host:5000/debian@{DIGEST}"\n')
+    assert settings.load(path=path).base.endswith(DIGEST)
+
+
+@pytest.mark.parametrize("base", ["debian", "debian:bookworm-slim", "debian@sha256:12ab"])
+def test_a_base_that_may_change_is_refused(path: Path, base: str) -> None:
+    path.write_text(f'base = "{base}"\n')
+    with pytest.raises(ConfigFailure, match="is not pinned"):
+        settings.load(path=path)
