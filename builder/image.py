@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rich.console import Console
+from rich.table import Table
+
 from builder import base, engine, layers, receipt, report
 from builder.run import run
 from builder.settings import ROOT, Settings
@@ -92,18 +95,25 @@ def size(settings: Settings) -> None:
     folder = settings.image_dir
     _finished(folder / "receipt.json", settings.task("build-image"))
     recipe = (folder / "Dockerfile").read_text(encoding="utf-8")
-    print(f"{_('layer'):32}{_('MB unpacked'):>14}{_('MB compressed'):>16}")
-    total = [0, 0]
     names = [line.split()[1] for line in recipe.splitlines() if line.startswith("ADD ")]
     with ThreadPoolExecutor() as pool:  # zlib lets other threads run
         sizes = pool.map(measure, (folder / "layers" / name for name in names))
-    for name, (unpacked, compressed) in zip(names, sizes, strict=True):
-        print(f"{Path(name).stem:32}{unpacked / 1e6:14.1f}{compressed / 1e6:16.1f}")
-        if not name.startswith("model-"):
-            total = [total[0] + unpacked, total[1] + compressed]
-    print(f"{_('all but the weights'):32}{total[0] / 1e6:14.1f}{total[1] / 1e6:16.1f}")
-    unpacked, compressed = settings.variant.bounds
-    print(f"{_('promised at most'):32}{unpacked:14}{compressed:16}")
+    Console().print(table(dict(zip(names, sizes, strict=True)), settings.variant.bounds))
+
+
+def table(sizes: Mapping[str, tuple[int, int]], bounds: tuple[int, int]) -> Table:
+    """Return what `size` prints of the layers' two sizes in bytes and their `bounds` in MB."""
+    rest = [size for name, size in sizes.items() if not name.startswith("model-")]
+    shown = Table(box=None, pad_edge=False)  # it knows that Chinese takes two cells
+    shown.add_column(_("layer"), no_wrap=True)
+    for title in (_("MB unpacked"), _("MB compressed")):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for name, size in sizes.items():
+        shown.add_row(Path(name).stem, *(f"{each / 1e6:.1f}" for each in size))
+    totals = map(sum, zip(*rest, strict=True))
+    shown.add_row(_("all but the weights"), *(f"{each / 1e6:.1f}" for each in totals))
+    shown.add_row(_("promised at most"), *map(str, bounds))
+    return shown
 
 
 def measure(tar: Path) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from builder import image, up
 from builder.settings import ROOT
@@ -59,6 +61,18 @@ def test_a_base_from_a_registry_takes_the_place_of_ours() -> None:
     text = image.dockerfile(TEMPLATE, pinned, ["model-small"])
     assert instructions(text)[:2] == [f"FROM {pinned} AS base", "FROM base AS env"]
     assert "base.tar" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_sizes_line_up_in_both_languages(
+    language: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMDEPLOY_LANG", language)
+    sizes = {"base.tar": (7_000_000, 3_000_000), "model-small.tar": (360_600_000, 300_000_000)}
+    Console().print(image.table(sizes, (200, 80)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[1:]] == ["3.0", "300.0", "3.0", "80"]
+    assert {cell_len(line) for line in lines} == {cell_len(lines[0])}
 
 
 def test_the_labels_name_models_and_all_licences() -> None:
