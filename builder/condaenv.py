@@ -40,7 +40,7 @@ for name in sys.argv[1:]:
 wheels = [name for name in importlib.metadata.packages_distributions() if name.isidentifier()]
 native = [file.name.partition(".")[0]
           for file in (pathlib.Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")]
-named = "bz2 ctypes curses hashlib lzma readline sqlite3 ssl uuid zlib".split()
+named = "bz2 ctypes curses hashlib lzma sqlite3 ssl uuid zlib".split()
 for name in sorted({*wheels, *native, *named}):
     importlib.import_module(name)
 """
@@ -149,6 +149,11 @@ def _pack(prefix: Path, packed: Path, name: str) -> None:
         raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
     archive.extract(tarball, packed)
     tarball.unlink()
+    for path in (prefix / "conda-meta").glob("*.json"):
+        record = json.loads(path.read_text())
+        texts = Path(record["extracted_package_dir"], "info", "licenses")
+        if texts.is_dir():
+            shutil.copytree(texts, packed / "share" / "licenses" / record["name"])
     for path in (packed / "conda-meta").glob("*.json"):
         kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
         path.write_text(json.dumps({**kept, "files": []}, indent=1, sort_keys=True) + "\n")
@@ -181,10 +186,17 @@ def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
         {"kind": "conda", **{key: record[key] for key in ("name", "version", "build", "sha256")}}
         for record in records
     ] + [
-        {"kind": "wheel", "name": name, "version": version, "sha256": receipt.sha256(wheel)}
+        {
+            "kind": "wheel",
+            "name": name,
+            "version": version,
+            "sha256": receipt.sha256(wheel),
+            **({"compiler": made["inputs"]["compiler"]} if made else {}),
+        }
         for wheel in wheels
         if wheel.suffix == ".whl"
         for name, version in [wheel.name.split("-")[:2]]
+        for made in [receipt.read(wheel.with_name("receipt.json"))]
     ]
     versions = {package["name"]: package["version"] for package in packages}
     return {

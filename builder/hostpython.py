@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from rattler.index import index_fs
 from builder import archive, receipt, report, scratch, trim
 from builder.run import run
 from builder.settings import Settings
+from entrypoint.errors import CommandFailed
 from entrypoint.language import _
 
 VERSION = "{}.{}.{}".format(*sys.version_info)
@@ -80,6 +82,18 @@ def _libraries(sources: Iterable[Path]) -> dict[str, Path]:
     return {name: Path(path) for name, path in found if not SYSTEM.fullmatch(name)}
 
 
+def _licenses(sources: Iterable[Path]) -> Mapping[str, Path]:
+    """Return the licence texts of the Debian packages that files come from, by package."""
+    found = {}
+    for source in sources:
+        # dpkg may know a library by the place that it had before /lib became a part of /usr.
+        anywhere = f"*{str(source).removeprefix('/usr')}"
+        with suppress(CommandFailed):  # a Python that somebody compiled, or no Debian
+            owner = run(["dpkg", "--search", anywhere]).partition(":")[0]
+            found[owner] = Path("/usr/share/doc", owner, "copyright")
+    return {owner: text for owner, text in found.items() if text.is_file()}
+
+
 def _is_elf(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(4) == b"\x7fELF"
@@ -88,7 +102,8 @@ def _is_elf(path: Path) -> bool:
 def _package(folder: Path, subdir: Path, environment: str) -> None:
     """Write the package into the channel's `subdir`; `folder` is scratch space."""
     root, info = folder / "root", folder / "meta" / "info"
-    for target, source in _files(environment).items():
+    files = _files(environment)
+    for target, source in files.items():
         (root / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, root / target)
         if _is_elf(source):
@@ -113,7 +128,11 @@ def _package(folder: Path, subdir: Path, environment: str) -> None:
         for path in sorted(root.rglob("*"))
         if not path.is_dir() or path.is_symlink()
     ]
-    info.mkdir(parents=True)
+    binaries = [source for target, source in files.items() if target.count("/") == 1]
+    for owner, text in _licenses(binaries).items():
+        (info / "licenses" / owner).mkdir(parents=True)
+        shutil.copy(text, info / "licenses" / owner)
+    info.mkdir(parents=True, exist_ok=True)
     (info / "index.json").write_text(json.dumps(record, indent=1))
     (info / "paths.json").write_text(json.dumps({"paths": paths, "paths_version": 1}, indent=1))
     name = "{name}-{version}-{build}".format_map(record)

@@ -32,6 +32,13 @@ HARDENED = (
     "--network", "none", "--read-only", "--cap-drop", "ALL",
     "--security-opt", "no-new-privileges", "--tmpfs", "/tmp",  # noqa: S108 - the container's own
 )  # fmt: skip
+# What all images carry: llmdeploy and OpenSSL; llama.cpp, libffi; Python and its wheels; its other
+# libraries; the C library, the compiler's, and Debian's own few files. Texts lie beside each.
+LICENSES = (
+    *("Apache-2.0", "MIT", "PSF-2.0", "BSD-2-Clause", "BSD-3-Clause"),
+    *("0BSD", "X11", "Zlib", "blessing", "bzip2-1.0.6"),
+    *("LGPL-2.1-or-later", "GPL-3.0-or-later WITH GCC-exception-3.1", "GPL-2.0-or-later"),
+)
 INPUTS = "io.llmdeploy.inputs"  # the label that tells what an image was made of
 
 
@@ -138,7 +145,7 @@ def dockerfile(template: str, base_image: str, models: Sequence[str]) -> str:
 
 def labels(chosen: Catalog) -> dict[str, str]:
     """Return what the image says about itself, in the words of the OCI image specification."""
-    licenses = {"Apache-2.0", "MIT", "PSF-2.0", *(model.license for model in chosen.models)}
+    licenses = {*LICENSES, *(model.license for model in chosen.models)}
     known = {
         "title": "llmdeploy",
         "description": "An INT4 language model that chats on a CPU, offline",

@@ -32,6 +32,8 @@ def test_what_the_program_runs_on_is_kept(path: str) -> None:
         "bin/python3.11-config",
         "include/python3.11/Python.h",
         "lib/libpython3.11.a",
+        "lib/libreadline.so.8.2",
+        "lib/python3.11/lib-dynload/readline.cpython-311-x86_64-linux-gnu.so",
         "lib/python3.11/__pycache__/ssl.cpython-311.pyc",
         "lib/python3.11/idlelib/help.html",
         "lib/python3.11/sqlite3/test/dbapi.py",
