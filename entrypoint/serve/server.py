@@ -44,12 +44,11 @@ class Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes of a head that began before; after too much, hang up."""
+        """Count what has come of a head that has no end yet; after too much, hang up."""
+        super().data_received(data)
         self._unparsed = self._unparsed + len(data) if self._pending else 0
-        if self._unparsed > HEAD:
+        if self._unparsed > HEAD and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
-        else:
-            super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Start the clock again for the next request of a connection."""
@@ -68,9 +67,22 @@ class Bounded(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn's server, which starts and ends the services with itself."""
 
-    def __init__(self, config: uvicorn.Config, services: Sequence[Service], drain: int) -> None:
+    def __init__(self, services: Sequence[Service], keys: Keys, limits: Limits) -> None:
+        config = uvicorn.Config(
+            build(services, keys, limits),
+            http=Bounded,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=limits.drain + 1,
+        )
         super().__init__(config)
-        self._services, self._drain = services, drain
+        self._services, self._drain = services, limits.drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to load the models, and listen meanwhile."""
@@ -81,13 +93,14 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more requests, let those that run end, and free the models."""
         journal.write("leaving", seconds=self._drain)
-        stop = [service.stop for service in self._services]
-        clock = asyncio.get_running_loop().call_later(
-            self._drain, lambda: [each() for each in stop]
-        )
+        clock = asyncio.get_running_loop().call_later(self._drain, self._stop)
         await super().shutdown(sockets)
         clock.cancel()
         await asyncio.gather(*(service.close() for service in self._services))
+
+    def _stop(self) -> None:
+        for service in self._services:
+            service.stop()
 
     def _leave(self) -> None:
         self.should_exit = True
@@ -95,27 +108,14 @@ class Server(uvicorn.Server):
 
 def serve(services: Sequence[Service], keys: Keys, limits: Limits, host: str, port: int) -> None:
     """Serve until a signal; raise AddressInUse, or what a model could not be loaded for."""
-    listener = _listen(host, port)
+    listener = listen(host, port)
     _allow_many_files()
     logging.basicConfig(handlers=[journal.Handler()], level=logging.WARNING)
-    config = uvicorn.Config(
-        build(services, keys, limits),
-        http=Bounded,
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=limits.drain + 1,
-    )
     # uvicorn raises the signal anew when it has ended in order, which then means success.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     place = listener.getsockname()
     journal.write("listening", host=place[0], port=place[1])
-    Server(config, services, limits.drain).run(sockets=[listener])
+    Server(services, keys, limits).run(sockets=[listener])
     for service in services:
         if service.failure:
             raise service.failure
@@ -129,7 +129,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raise AddressInUse if there can be none."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

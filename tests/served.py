@@ -1,0 +1,150 @@
+"""The real server in a thread, with an engine that answers what it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrypoint.catalog import Model
+from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.serve.keys import Keys
+from entrypoint.serve.limits import Limits
+from entrypoint.serve.server import Server, listen
+from entrypoint.serve.service import Service
+
+
+@dataclass
+class Parrot:
+    """An engine that repeats the last words, a word a piece, when `go` lets it.
+
+    `asked` has the prompts and options, `made` counts the pieces, `mishap` is raised after one.
+    """
+
+    context: int = 200
+    asked: list[tuple[Prompt, Options]] = field(default_factory=list)
+    made: int = 0
+    closed: int = 0  # answers that were closed before their end
+    mishap: Exception | None = None
+    go: threading.Event = field(default_factory=threading.Event)
+    dead: bool = False
+
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
+        self.asked.append((prompt, options))
+        words = (prompt if isinstance(prompt, str) else prompt[-1]["content"]).split(" ")
+        try:
+            for number, word in enumerate(words):
+                self.go.wait()
+                self.made += 1
+                yield word if number == 0 else f" {word}"
+                if self.mishap:
+                    raise self.mishap
+            cut = options.max_tokens is not None
+            yield Usage(10, 4, len(words), 0.25, 50.0, "length" if cut else "stop")
+        except GeneratorExit:
+            self.closed += 1
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Generator[tuple[int, str | Usage], None, None]:
+        raise NotImplementedError
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(messages)
+
+    def alive(self) -> bool:
+        return not self.dead
+
+    def close(self) -> None:
+        self.dead = True
+
+
+@dataclass
+class Served:
+    """A running server and the engine in it."""
+
+    port: int
+    engine: Parrot
+    engines: list[Parrot]
+    server: Server
+
+    def ask(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of one request."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as peer:
+            content = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            peer.request(method, path, content, {"Content-Type": "application/json", **named})
+            response = peer.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
+
+    def chat(self, text: str, **more: Any) -> tuple[int, dict[str, str], Any]:
+        """Ask for a whole answer to `text`."""
+        body = {"messages": [{"role": "user", "content": text}], **more}
+        status, headers, content = self.ask("POST", "/v1/chat/completions", body)
+        return status, headers, json.loads(content)
+
+
+Serve = Callable[..., Served]
+
+
+def model(name: str = "polly") -> Model:
+    return Model(name, name.title(), "parrot", "Q4_0", 200, 1, (), "", "", "", "", (), ())
+
+
+@contextmanager
+def serving(*, keys: Keys | None = None, halted: bool = False, **limits: int) -> Iterator[Served]:
+    """Run a server; its engine waits for `go` if it is `halted`."""
+    engines: list[Parrot] = []
+
+    def open_engine(*_words: object, **_settings: object) -> Parrot:
+        engines.append(Parrot())
+        if not halted:
+            engines[-1].go.set()
+        return engines[-1]
+
+    bounds = Limits(**limits)
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("entrypoint.serve.service.open_engine", open_engine)
+        services = [Service(model(), Path("/nowhere"), bounds, None)]
+        server = Server(services, keys or Keys("", None), bounds)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: services[0].state == "ready")
+        yield Served(port, engines[0], engines, server)
+        for engine in engines:
+            engine.go.set()
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return a function that starts a server; all end with the test."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(serving(**settings))
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """Return a server that the tests of a module share."""
+    with serving() as running:
+        yield running
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

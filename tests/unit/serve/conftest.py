@@ -1,0 +1,3 @@
+from tests.served import serve, served
+
+__all__ = ["serve", "served"]

@@ -1,0 +1,260 @@
+"""What is answered: OpenAI's shapes, its errors, and nothing that was not asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrypoint.engines import Options
+from entrypoint.errors import EngineCrashed, MessageTooLong, NotSupported
+from entrypoint.serve.keys import Keys
+from tests.served import Serve, Served, until
+
+
+def events(content: bytes) -> list[Any]:
+    """Return the events of a stream; the last is [DONE]."""
+    *lines, done = [line[6:] for line in content.split(b"\n\n") if line]
+    assert done == b"[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+def test_an_answer_has_openais_shape(served: Served) -> None:
+    status, headers, answer = served.chat("good morning")
+    assert status == 200
+    assert headers["x-request-id"]
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "good morning", "refusal": None},
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
+    ]
+    assert answer["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/predict/my-service"])
+def test_a_stream_is_a_role_pieces_a_reason_and_the_cost_if_asked_for(
+    served: Served, prefix: str
+) -> None:
+    body = {
+        "messages": [{"role": "user", "content": "good morning"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    status, headers, content = served.ask("POST", f"{prefix}/v1/chat/completions", body)
+    assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    first, *pieces, reason, cost = events(content)
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    text = "".join(piece["choices"][0]["delta"]["content"] for piece in pieces)
+    assert text == "good morning"
+    assert reason["choices"][0] == {
+        "index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None,
+    }  # fmt: skip
+    assert (cost["choices"], cost["usage"]["total_tokens"]) == ([], 12)
+    assert len({event["id"] for event in (first, *pieces, reason, cost)}) == 1
+
+
+def test_a_raw_text_is_gone_on_with_for_sixteen_tokens_unless_told(served: Served) -> None:
+    _status, _headers, content = served.ask("POST", "/v1/completions", {"prompt": "one two"})
+    answer = json.loads(content)
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"] == "one two"
+    assert served.engine.asked[-1] == ("one two", Options(max_tokens=16))
+
+
+def test_what_is_asked_for_reaches_the_engine(serve: Serve) -> None:
+    served = serve(max_tokens=100)
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    served.chat(
+        "hi",
+        temperature=0.5,
+        top_p=0.25,
+        seed=7,
+        stop="end",
+        max_tokens=500,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    )
+    assert served.engine.asked == [
+        ([{"role": "user", "content": "hi"}], Options(0.5, 0.25, 100, 7, ("end",), schema))
+    ]
+
+
+def test_parts_of_a_message_are_one_text_and_a_developer_is_the_system(served: Served) -> None:
+    body = {
+        "messages": [
+            {"role": "developer", "content": "be short"},
+            {"role": "user", "content": [{"type": "text", "text": "a"},
+                                         {"type": "text", "text": "b"}]},
+        ]
+    }  # fmt: skip
+    assert served.ask("POST", "/v1/chat/completions", body)[0] == 200
+    assert served.engine.asked[-1][0] == [
+        {"role": "system", "content": "be short"},
+        {"role": "user", "content": "ab"},
+    ]
+
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "code"),
+    [
+        (b"{", 400, None, "invalid_value"),
+        (b"\xff", 400, None, "invalid_value"),
+        ({}, 400, None, "invalid_value"),
+        ({"messages": []}, 400, "messages", "invalid_value"),
+        ({"messages": [{"role": "cat", "content": ""}]}, 400, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "assistant", "content": ""}]}, 400, "messages", "invalid_value"),
+        (HELLO | {"temperature": 3}, 400, "temperature", "invalid_value"),
+        (HELLO | {"n": 2}, 400, "n", "invalid_value"),
+        (HELLO | {"max_tokens": 0}, 400, "max_tokens", "invalid_value"),
+        (HELLO | {"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
+        (HELLO | {"logprobs": True}, 400, None, "invalid_value"),
+        (HELLO | {"tools": []}, 400, None, "invalid_value"),
+        (HELLO | {"model": "nobody"}, 404, "model", "model_not_found"),
+    ],
+)
+def test_a_wrong_request_is_told_and_the_next_is_answered(
+    served: Served, body: Any, status: int, param: str | None, code: str
+) -> None:
+    got, _headers, content = served.ask("POST", "/v1/chat/completions", body)
+    error = json.loads(content)["error"]
+    assert (got, error["param"], error["code"]) == (status, param, code)
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+    assert served.chat("hi")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("mishap", "status", "code"),
+    [
+        (MessageTooLong("Too long.", next="x"), 400, "context_length_exceeded"),
+        (NotSupported("No schema."), 400, "unsupported_value"),
+        (EngineCrashed("It died.", "secret log"), 503, "engine_failed"),
+        (ZeroDivisionError("secret"), 500, "internal_error"),
+    ],
+)
+def test_what_the_engine_raises_becomes_an_error_without_its_details(
+    served: Served, monkeypatch: pytest.MonkeyPatch, mishap: Exception, status: int, code: str
+) -> None:
+    monkeypatch.setattr(served.engine, "mishap", mishap)
+    got, _headers, answer = served.chat("hi there")
+    assert (got, answer["error"]["code"]) == (status, code)
+    assert "secret" not in str(answer)
+
+
+def test_an_engine_that_fails_in_a_stream_ends_it_with_an_error(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.engine, "mishap", EngineCrashed("It died."))
+    _status, _headers, content = served.ask(
+        "POST", "/v1/chat/completions", HELLO | {"stream": True}
+    )
+    assert events(content)[-1]["error"]["code"] == "engine_failed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/v1/chat/completions", 405), ("POST", "/health", 405)],
+)
+def test_an_unknown_address_is_told_in_the_same_shape(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    got, _headers, content = served.ask(method, path)
+    assert (got, json.loads(content)["error"]["code"]) == (status, "unknown_url")
+
+
+def test_only_json_is_read_so_that_no_other_site_can_ask(served: Served) -> None:
+    status, _headers, _content = served.ask(
+        "POST", "/v1/chat/completions", HELLO, Content_Type="text/plain"
+    )
+    assert status == 415
+
+
+def test_models_are_listed_and_told_of(served: Served) -> None:
+    _status, _headers, content = served.ask("GET", "/v1/models")
+    (card,) = json.loads(content)["data"]
+    assert (card["id"], card["context"], card["object"]) == ("polly", 200, "model")
+    assert json.loads(served.ask("GET", "/v1/models/polly")[2]) == card
+    assert served.ask("GET", "/v1/models/nobody")[0] == 404
+
+
+def test_without_a_key_nothing_is_answered_where_there_are_keys(serve: Serve) -> None:
+    served = serve(keys=Keys("sesame\nsimsim", None))
+    for given in ("", "Bearer wrong", "sesam", "Bearer"):
+        status, headers, content = served.ask("GET", "/v1/models", Authorization=given)
+        assert (status, headers["www-authenticate"]) == (401, "Bearer")
+        assert json.loads(content)["error"]["code"] == "invalid_api_key"
+    for given in ("Bearer sesame", "bearer simsim", "sesame"):
+        assert served.ask("GET", "/v1/models", Authorization=given)[0] == 200
+    for path in ("/health", "/ready", "/metrics", "/", "/docs", "/openapi.json"):
+        assert served.ask("GET", path)[0] == 200
+
+
+def test_the_metrics_count_requests_tokens_and_errors(served: Served) -> None:
+    def figure(name: str) -> float:
+        lines = served.ask("GET", "/metrics")[2].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    names = (
+        'llmdeploy_requests_total{endpoint="chat",status="200"}',
+        'llmdeploy_tokens_total{kind="completion",model="polly"}',
+        'llmdeploy_first_token_seconds_count{model="polly"}',
+        'llmdeploy_errors_total{code="model_not_found"}',
+    )
+    before = [figure(name) for name in names]
+    served.chat("one two three")
+    served.chat("one", model="nobody")
+    until(lambda: figure(names[0]) > before[0])
+    assert [figure(name) - old for name, old in zip(names, before, strict=True)] == [1, 3, 1, 1]
+    assert figure('llmdeploy_ready{model="polly"}') == 1
+
+
+def test_the_log_has_an_id_and_figures_but_no_key_and_no_words(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    served = serve(keys=Keys("sesame", None))
+    body = {"messages": [{"role": "user", "content": "confidential"}]}
+    path = "/v1/chat/completions?confidential"
+    _status, headers, _content = served.ask("POST", path, body, Authorization="Bearer sesame")
+    served.ask("GET", "/confidential", Authorization="Bearer wrong-confidential")
+    served.server.should_exit = True
+    until(lambda: served.engine.dead)
+    log = capfd.readouterr().err
+    lines = [json.loads(line) for line in log.splitlines()]
+    (line,) = [each for each in lines if each.get("id") == headers["x-request-id"]]
+    assert (line["endpoint"], line["status"], line["completion_tokens"]) == ("chat", 200, 1)
+    assert "confidential" not in log
+    assert "sesame" not in log
+
+
+def test_the_page_comes_with_a_policy_that_lets_nothing_else_run(served: Served) -> None:
+    for path in ("/", "/docs", "/api/predict/x/", "/page/app.js"):
+        status, headers, _content = served.ask("GET", path)
+        assert status == 200
+        assert "script-src 'self'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+    status, headers, _content = served.ask("GET", "/api/predict/x")
+    assert (status, headers["location"].endswith("/api/predict/x/")) == (307, True)
+    assert served.ask("GET", "/page/../__init__.py")[0] == 404
+
+
+def test_no_address_outside_is_in_the_pages() -> None:
+    from entrypoint.serve import app
+
+    for path in Path(app.PAGE).iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "innerHTML" not in text
+        assert "https://" not in text, path
+        assert "http://" not in text, path
