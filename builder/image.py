@@ -37,7 +37,12 @@ HARDENED = (
 LICENSES = (
     *("Apache-2.0", "MIT", "PSF-2.0", "BSD-2-Clause", "BSD-3-Clause"),
     *("0BSD", "X11", "Zlib", "blessing", "bzip2-1.0.6"),
-    *("LGPL-2.1-or-later", "GPL-3.0-or-later WITH GCC-exception-3.1", "GPL-2.0-or-later"),
+    *(
+        "LGPL-2.1-or-later",
+        "LGPL-3.0-or-later",
+        "GPL-3.0-or-later WITH GCC-exception-3.1",
+        "GPL-2.0-or-later",
+    ),
 )
 INPUTS = "io.llmdeploy.inputs"  # the label that tells what an image was made of
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment, nodes
 
 from builder.settings import ROOT
 from entrypoint import language
@@ -21,6 +22,16 @@ def texts(side: str) -> Iterator[str]:
     """Yield every literal that the code of one side passes to `_`."""
     for path in sorted((ROOT / side).rglob("*.py")):
         yield from marked(path)
+    for path in sorted((ROOT / side).rglob("*.jinja")):
+        yield from marked_in_template(path)
+
+
+def marked_in_template(path: Path) -> Iterator[str]:
+    for call in (
+        Environment(autoescape=True).parse(path.read_text(encoding="utf-8")).find_all(nodes.Call)
+    ):
+        if isinstance(call.node, nodes.Name) and call.node.name == "_":
+            yield call.args[0].as_const()
 
 
 def marked(path: Path) -> Iterator[str]:

@@ -1,0 +1,160 @@
+"""The mode `compare`: puts runs of the battery side by side and writes a report.
+
+One noun a module: `contenders` reads the runs, `marks` what a person says, `judge` asks for
+opinions, `scores` adds up, `advice` says what follows, `page` and `charts` show it. `report` has
+the data that goes from one to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+from entrypoint import catalog, disk, machine, questions
+from entrypoint.arguments import Commands, between, models_folder
+from entrypoint.compare import advice, contenders, marks, page, scores
+from entrypoint.compare.judge import Judge, Verdict, Verdicts
+from entrypoint.compare.report import SCHEMA, Judging, Question, Report
+from entrypoint.engines import Engine, open_engine
+from entrypoint.language import _
+
+VERDICTS = "verdicts.jsonl"
+
+
+def register(commands: Commands) -> None:
+    """Add the command `compare`."""
+    parser = commands.add_parser(
+        "compare",
+        help=_("compare runs of the battery in a report"),
+        description=_(
+            "Writes report.html, report.md and report.json. What can be counted is counted; what is"
+            " opinion comes from a judge or from you, and is shown as such."
+        ),
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help=_("a folder that the battery wrote, or its answers.jsonl"),
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help=_("write the report here"),
+    )
+    parser.add_argument("--lang", choices=("zh", "en"), help=_("the report's language"))
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        default=questions.TUTORIAL,
+        metavar="FILE",
+        help=_("the list that the runs answered, which says what is right"),
+    )
+    parser.add_argument(
+        "--judge", metavar="NAME", help=_("a model that says which of two answers is better")
+    )
+    parser.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE",
+        help=_("your own marks, a CSV file; it is written if it is not there"),
+    )
+    parser.add_argument(
+        "--price",
+        type=between(float, 0, 1e6),
+        metavar="RMB",
+        help=_("what the machine costs an hour, for the price of a million tokens"),
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> None:
+    """Compare the runs and write the report; print where it is."""
+    if arguments.lang:
+        os.environ["LLMDEPLOY_LANG"] = arguments.lang
+    entries, notes = contenders.gather(arguments.runs)
+    compared, passed_over = contenders.share(entries, questions.load(arguments.questions))
+    names = [entry.name for entry in entries]
+    with disk.writing(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.annotate:
+        compared = _annotated(arguments.annotate, compared, names)
+    verdicts, judging = _judged(arguments.judge, compared, names, arguments.output)
+    dimensions = scores.dimensions(compared, names, verdicts)
+    shown = tuple(contenders.contender(each, compared, arguments.price) for each in entries)
+    _write(
+        arguments.output,
+        Report(
+            schema=SCHEMA,
+            contenders=shown,
+            dimensions=dimensions,
+            questions=compared,
+            findings=advice.findings(shown, dimensions, compared),
+            judging=judging,
+            notes=(*notes, *passed_over, *contenders.differences(entries)),
+        ),
+    )
+
+
+def _annotated(
+    path: Path, compared: tuple[Question, ...], names: Sequence[str]
+) -> tuple[Question, ...]:
+    if path.exists():
+        return marks.read(path, compared, names)
+    marks.write(path, compared, names)
+    _say(
+        _(
+            "Fill in the column mark of {path}, from 0 to 10, and run the same command again."
+        ).format(path=path)
+    )
+    return compared
+
+
+def _judged(
+    name: str | None, compared: Sequence[Question], names: Sequence[str], folder: Path
+) -> tuple[list[Verdict], Judging | None]:
+    """Return the verdicts of the judge called `name`, and their tally; none without a judge."""
+    if name is None:
+        return [], None
+    models = catalog.load(models_folder())
+    model = models.find(name)
+    machine.require_memory(model, models)
+
+    def open_judge() -> Engine:
+        _say(_("Loading {name}...").format(name=model.display_name))
+        return open_engine(model, models_folder())
+
+    known = Verdicts(folder / VERDICTS)
+    with closing(Judge(f"{model.name} {model.files[0].sha256[:16]}", open_judge, known)) as judge:
+        verdicts = list(judge.hear(compared, names))
+        return verdicts, scores.judging(verdicts, judge.name, judge.reused)
+
+
+def _write(folder: Path, report: Report) -> None:
+    """Write the report in its three forms, each in one step."""
+    forms = {
+        "report.json": json.dumps(asdict(report), ensure_ascii=False, indent=2) + "\n",
+        "report.md": page.markdown(report),
+        "report.html": page.html(report),
+    }
+    for name, text in forms.items():
+        path = folder / name
+        scratch = path.with_name(f".{name}.tmp")
+        with disk.writing(path):
+            scratch.write_text(text, encoding="utf-8", errors="replace")
+            os.replace(scratch, path)
+    print(folder / "report.html")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

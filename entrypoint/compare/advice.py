@@ -1,0 +1,230 @@
+"""Strengths, weaknesses and advice: plain rules, and every sentence carries its numbers.
+
+A rule says nothing where the difference is small. A judge's opinion is told as one, and only where
+its interval leaves out the even half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from entrypoint.compare.report import (
+    Contender,
+    Dimension,
+    Evidence,
+    Finding,
+    Question,
+    Score,
+    Sort,
+    Source,
+)
+from entrypoint.language import _
+
+if TYPE_CHECKING:
+    from entrypoint.checks import Kind
+
+LEAD, POINTS = 0.1, 2  # the difference of two shares, and of counted points, that counts as one
+GOOD, POOR = 0.75, 0.4  # shares that are good or poor whatever the others have
+FASTER = 1.25  # the ratio of two speeds that counts as a difference
+EVEN = 0.5  # the win rate of one as good as the others
+
+
+def findings(
+    contenders: Sequence[Contender], dimensions: Sequence[Dimension], questions: Sequence[Question]
+) -> tuple[Finding, ...]:
+    """Return what the rules say of each contender in turn."""
+    names = [each.name for each in contenders]
+    found: list[Finding] = []
+    for place in range(len(contenders)):
+        for number, dimension in enumerate(dimensions):
+            found += _points(names, number, dimension, place)
+            found += _opinion(names, number, dimension, place)
+        found += _speed(contenders, place)
+        found += _faults(names, questions, place)
+        found += _choice(contenders, dimensions, place)
+    return tuple(found)
+
+
+def told(score: Score, source: Source) -> str:
+    """Write what a source says of a score; a dash where it says nothing."""
+    if source == "person" and score.person:
+        return _("{mean:.1f} of 10").format(mean=score.person.mean)
+    if source == "judge" and score.judge:
+        return _("{rate:.0%} ({low:.0%} to {high:.0%})").format(
+            rate=score.judge.rate, low=score.judge.low, high=score.judge.high
+        )
+    if source == "counted" and score.counted:
+        return _("{passed} of {total} points").format(
+            passed=score.counted.passed, total=score.counted.total
+        )
+    return "-"
+
+
+def leads(score: Score, other: Score, source: Source | None) -> bool:
+    """Tell whether a score is better than another by what counts as a difference."""
+    if source is None:
+        return False
+    if source == "judge":
+        return score.judge is not None and score.judge.low > EVEN
+    far = (score.share(source) or 0.0) >= (other.share(source) or 0.0) + LEAD
+    if source == "counted" and score.counted and other.counted:
+        return far and score.counted.passed >= other.counted.passed + POINTS
+    return far
+
+
+def leader(dimension: Dimension) -> int | None:
+    """Return the place of the contender that leads all others, if one does."""
+    for place, score in enumerate(dimension.scores):
+        others = [each for n, each in enumerate(dimension.scores) if n != place]
+        if others and all(leads(score, each, dimension.source) for each in others):
+            return place
+    return None
+
+
+def _points(
+    names: Sequence[str], number: int, dimension: Dimension, place: int
+) -> Iterator[Finding]:
+    """Compare counted points, or a person's marks where there are any."""
+    source, scores = dimension.source, dimension.scores
+    if source is None or source == "judge":
+        return
+    shares = [score.share(source) or 0.0 for score in scores]
+    rivals = [each for each in range(len(names)) if each != place]
+    best = max(rivals, key=shares.__getitem__, default=place)
+    kind: Sort
+    if leader(dimension) == place:
+        kind, text = "strength", _("Ahead in {dimension}.")
+    elif leads(scores[best], scores[place], source):
+        kind, text = "weakness", _("Behind in {dimension}.")
+    elif shares[place] >= GOOD:
+        kind, text = "strength", _("Good in {dimension}.")
+    elif shares[place] <= POOR:
+        kind, text = "weakness", _("Poor in {dimension}.")
+    else:
+        return
+    evidence = (
+        _score(names[each], number, dimension, each, source)
+        for each in dict.fromkeys((place, best))
+    )
+    yield Finding(kind, names[place], text.format(dimension=dimension.title), tuple(evidence))
+
+
+def _opinion(
+    names: Sequence[str], number: int, dimension: Dimension, place: int
+) -> Iterator[Finding]:
+    """Tell a judge's opinion where it is surer than chance."""
+    judged = dimension.scores[place].judge
+    if judged is None or judged.low <= EVEN <= judged.high:
+        return
+    kind: Sort
+    if judged.low > EVEN:
+        kind, text = "strength", _("The judge prefers it in {dimension}.")
+    else:
+        kind, text = "weakness", _("The judge prefers others in {dimension}.")
+    evidence = (_score(names[place], number, dimension, place, "judge"),)
+    yield Finding(kind, names[place], text.format(dimension=dimension.title), evidence)
+
+
+def _speed(contenders: Sequence[Contender], place: int) -> Iterator[Finding]:
+    """Compare tokens a second."""
+    rates = [contender.cost.rate or 0.0 for contender in contenders]
+    rivals = [each for each in range(len(rates)) if each != place and rates[each]]
+    if not rivals or not rates[place]:
+        return
+    best = max(rivals, key=rates.__getitem__)
+    kind: Sort
+    if rates[place] >= rates[best] * FASTER:
+        kind, text = "strength", _("Fastest.")
+    elif rates[place] * FASTER <= rates[best]:
+        kind, text = "weakness", _("Slower than the fastest.")
+    else:
+        return
+    evidence = (_rate(contenders, place), _rate(contenders, best))
+    yield Finding(kind, contenders[place].name, text, evidence)
+
+
+def _faults(names: Sequence[str], questions: Sequence[Question], place: int) -> Iterator[Finding]:
+    """Count what is wrong with the shape of answers."""
+    texts: dict[Kind, str] = {
+        "language": _("Answers not in the language of the question: {n} of {all}."),
+        "repetition": _("Answers that go round in circles: {n} of {all}."),
+        "whole": _("Answers that do not come to their end: {n} of {all}."),
+        "format": _("Answers not in the form asked for: {n} of {all}."),
+        "program": _("Programs that do not do what was asked: {n} of {all}."),
+    }
+    for kind, text in texts.items():
+        outcomes = [
+            (
+                Evidence(
+                    pointer("questions", n, "replies", place, "checks", k, "passed"), question.id
+                ),
+                check,
+            )
+            for n, question in enumerate(questions)
+            for k, check in enumerate(question.replies[place].checks)
+            if check.kind == kind and check.passed is not None
+        ]
+        failed = [evidence for evidence, check in outcomes if not check.passed]
+        if failed:
+            yield Finding(
+                "weakness",
+                names[place],
+                text.format(n=len(failed), all=len(outcomes)),
+                tuple(failed),
+            )
+
+
+def _choice(
+    contenders: Sequence[Contender], dimensions: Sequence[Dimension], place: int
+) -> Iterator[Finding]:
+    """Say what a contender is the one to choose for."""
+    if len(contenders) == 1:
+        return
+    name = contenders[place].name
+    compared = {n: each for n, each in enumerate(dimensions) if each.source}
+    mine = {n: _score(each.title, n, each, place) for n, each in compared.items()}
+    ahead = [n for n, each in compared.items() if leader(each) == place]
+    if ahead:
+        listed = _(", ").join(dimensions[n].title for n in ahead)
+        text = _("Choose {name} for: {dimensions}.").format(name=name, dimensions=listed)
+        yield Finding("advice", name, text, tuple(mine[n] for n in ahead))
+    fast = any(each.kind == "strength" for each in _speed(contenders, place))
+    if fast:
+        poor = [
+            n
+            for n, each in compared.items()
+            if (each.scores[place].share(each.source) or 0) <= POOR
+        ]
+        if len(poor) * 2 >= len(compared) > 0:
+            text = _("{name} is fast, but choose it only where poor answers do no harm.")
+        else:
+            text, poor = _("Choose {name} where answers must come fast."), []
+        evidence = (_rate(contenders, place), *(mine[n] for n in poor))
+        yield Finding("advice", name, text.format(name=name), evidence)
+    if not ahead and not fast:
+        text = _("Nothing that was measured here speaks for {name} over the others.")
+        yield Finding("advice", name, text.format(name=name), tuple(mine.values()))
+
+
+def _score(
+    label: str, number: int, dimension: Dimension, place: int, source: Source | None = None
+) -> Evidence:
+    """Point at a contender's score in a dimension; by default at the one that is compared."""
+    source = source or dimension.source or "counted"
+    return Evidence(
+        pointer("dimensions", number, "scores", place, source),
+        f"{label}: {told(dimension.scores[place], source)}",
+    )
+
+
+def _rate(contenders: Sequence[Contender], place: int) -> Evidence:
+    text = _("{name}: {rate:.1f} tokens a second").format(
+        name=contenders[place].name, rate=contenders[place].cost.rate
+    )
+    return Evidence(pointer("contenders", place, "cost", "rate"), text)
+
+
+def pointer(*steps: str | int) -> str:
+    """Return the JSON pointer (RFC 6901) of a number in report.json."""
+    return "".join(f"/{step}" for step in steps)

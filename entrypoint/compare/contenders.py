@@ -1,0 +1,237 @@
+"""From the runs on the disk to what can be compared: contenders, and what all of them answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+from entrypoint import results
+from entrypoint.compare.report import Contender, Cost, Question, Reply
+from entrypoint.engines import Options
+from entrypoint.errors import ConfigFailure
+from entrypoint.language import _
+from entrypoint.questions import Question as Asked
+from entrypoint.results import Answer, Run
+
+Key = tuple[str, tuple[str, ...]]  # an id and what was asked: one changed word is another question
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All answers of one model in one setting, found at `place`; no two have the same `name`."""
+
+    name: str
+    place: Path
+    run: Run
+    answers: dict[Key, Answer]
+
+
+def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
+    """Return the contenders in the runs at `places`, and notes on what was passed over.
+
+    Raises ConfigFailure if a run cannot be read or has no answers.
+    """
+    found: list[tuple[Path, Run, dict[Key, Answer]]] = []
+    notes: list[str] = []
+    for place in dict.fromkeys(places):
+        loaded = results.load(place)
+        if not loaded.answers:
+            raise ConfigFailure(
+                _("{path} has no answers.").format(path=place),
+                next=_("Make some with: llmdeploy battery --output FOLDER"),
+            )
+        if loaded.cut:
+            notes.append(
+                _("The last line of {path} is not whole and was left out.").format(path=place)
+            )
+        if loaded.repeated:
+            notes.append(
+                _("{path} answers these again; the first answer counts: {names}.").format(
+                    path=place, names=", ".join(sorted({each.id for each in loaded.repeated}))
+                )
+            )
+        found += [
+            (place, run, {(each.id, each.questions): each for each in answers})
+            for run, answers in results.runs(loaded.answers).items()
+        ]
+    names = _names([(place, run) for place, run, _answers in found])
+    entries = [Entry(name, *each) for name, each in zip(names, found, strict=True)]
+    return entries, notes
+
+
+def share(
+    entries: Sequence[Entry], known: Sequence[Asked]
+) -> tuple[tuple[Question, ...], list[str]]:
+    """Return the questions that every entry answers, checked, and notes on the others.
+
+    What is right is told by the `known` questions. Raises ConfigFailure if nothing is shared.
+    """
+    asked = list(dict.fromkeys(key for entry in entries for key in entry.answers))
+    without = {key: [each.name for each in entries if key not in each.answers] for key in asked}
+    shared = [key for key in asked if not without[key]]
+    notes = [
+        _("Not compared, because {names} did not answer it: {question}.").format(
+            names=", ".join(names), question=key[0]
+        )
+        for key, names in without.items()
+        if names
+    ]
+    if not shared:
+        raise ConfigFailure(
+            _("The runs have no question in common."),
+            _("Questions are the same if their id and every word are."),
+            _("Ask all models the same ones: llmdeploy battery --questions FILE"),
+        )
+    right = {(each.id, each.asks): each for each in known}
+    unknown = [key[0] for key in shared if key not in right]
+    if unknown:
+        notes.append(
+            _(
+                "Nothing is known about what is right for: {names}."
+                " Name their list with --questions."
+            ).format(names=", ".join(unknown))
+        )
+    return tuple(
+        _question(
+            right.get(key) or Asked(key[0], turns=key[1]), [entry.answers[key] for entry in entries]
+        )
+        for key in shared
+    ), notes
+
+
+def contender(entry: Entry, questions: Sequence[Question], price: float | None) -> Contender:
+    """Return what the report says of an entry; `price` is in RMB for an hour of its machine."""
+    answers = [entry.answers[each.id, each.turns] for each in questions]
+    return Contender(entry.name, _facts(entry), _cost(answers, price))
+
+
+def differences(entries: Sequence[Entry]) -> list[str]:
+    """Return notes on what makes a comparison less than fair."""
+    machines = {
+        (each.machine.cpu, each.machine.threads, each.machine.parallel)
+        for entry in entries
+        for each in entry.answers.values()
+        if each.machine
+    }
+    notes = {
+        _("The models were asked with different options."): len(
+            {(entry.run.options, entry.run.system) for entry in entries}
+        ),
+        _(
+            "The answers were not all computed on one machine in one way; so much for their speed."
+        ): len(machines),
+    }
+    return [note for note, ways in notes.items() if ways > 1]
+
+
+def _question(asked: Asked, answers: Sequence[Answer]) -> Question:
+    from entrypoint.checks import check  # which can run programs
+
+    return Question(
+        id=asked.id,
+        turns=asked.asks,
+        dimensions=("fluency", *(each for each in asked.dimensions if each != "fluency")),
+        points=asked.points,
+        replies=tuple(
+            Reply(
+                turns=tuple(turn.answer for turn in answer.turns),
+                checks=check(asked, answer),
+                marks={},
+                tokens=answer.tokens,
+                seconds=answer.seconds,
+                finish_reason=answer.finish_reason,
+                error=answer.error,
+            )
+            for answer in answers
+        ),
+    )
+
+
+def _names(found: Sequence[tuple[Path, Run]]) -> list[str]:
+    """Name each run by its model, and by as much else as tells it from others of that model."""
+    names = [run.model for _place, run in found]
+    traits = [_traits(place, run) for place, run in found]
+    for trait in traits[0]:
+        doubled = {name for name in names if names.count(name) > 1}
+        for name in doubled:
+            same = [n for n, each in enumerate(names) if each == name]
+            if len({traits[n][trait] for n in same}) > 1:
+                for n in same:
+                    names[n] = ", ".join(part for part in (name, traits[n][trait]) if part)
+    return names
+
+
+def _traits(place: Path, run: Run) -> dict[str, str]:
+    """Return what can tell two runs of one model apart, what says most to people first."""
+    options = asdict(run.options) if run.options else dict.fromkeys(asdict(Options()))
+    return {
+        "quantization": run.quantization,
+        "engine": run.engine,
+        "endpoint": run.endpoint,
+        **{
+            name: "" if value in (None, ()) else f"{name} {value}"
+            for name, value in options.items()
+        },
+        "system": run.system,
+        "files": run.files[0].sha256[:8] if run.files else "",
+        "place": str(place),
+    }
+
+
+def _facts(entry: Entry) -> tuple[tuple[str, str], ...]:
+    run, last = entry.run, [*entry.answers.values()][-1]
+    options = asdict(run.options) if run.options else {}
+    told = {
+        _("model"): run.model,
+        _("engine"): " ".join(part for part in (run.engine, run.endpoint) if part),
+        _("weights"): run.quantization,
+        _("SHA-256"): " ".join(file.sha256[:16] for file in run.files),
+        _("options"): ", ".join(
+            f"{key} {value}" for key, value in options.items() if value not in (None, ())
+        ),
+        _("system prompt"): run.system,
+        _("answers"): str(entry.place),
+    }
+    if last.machine:
+        told |= {
+            _("processor"): last.machine.cpu,
+            _("kernels"): last.machine.kernels,
+            _("threads"): str(last.machine.threads),
+            _("at once"): str(last.machine.parallel),
+        }
+    return tuple((name, value) for name, value in told.items() if value)
+
+
+def _cost(answers: Sequence[Answer], price: float | None) -> Cost:
+    usages = [turn.usage for answer in answers for turn in answer.turns if turn.usage]
+    tokens = sum(answer.tokens for answer in answers)
+    busy = _busy(answers)
+    throughput = tokens / busy if tokens and busy else None
+    return Cost(
+        tokens=tokens if usages else None,
+        characters=round(
+            sum(len(turn.answer) for each in answers for turn in each.turns) / len(answers)
+        ),
+        first_token=median(each.first_token for each in usages) if usages else None,
+        rate=median(each.rate for each in usages) if usages else None,
+        throughput=throughput,
+        memory=max((each.memory for each in answers if each.memory), default=None),
+        price=price / 3600 / throughput * 1e6 if price is not None and throughput else None,
+    )
+
+
+def _busy(answers: Sequence[Answer]) -> float:
+    """Return for how many seconds at least one of the answers was being computed."""
+    spans = sorted(
+        (end - answer.seconds, end)
+        for answer in answers
+        if answer.ended and (end := datetime.fromisoformat(answer.ended).timestamp())
+    )
+    total, until = 0.0, float("-inf")
+    for begin, end in spans:
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total

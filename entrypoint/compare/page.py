@@ -1,0 +1,227 @@
+"""The report for people: one HTML file without script or address, and the same as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from entrypoint import machine
+from entrypoint.compare import advice, charts
+from entrypoint.compare.report import Contender, Reply, Report
+from entrypoint.language import _, language
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent
+PATTERNS = 6  # how many fills the style sheet tells apart; names stand beside them anyway
+
+# Characters that steer a terminal or nothing at all, as the pictures that Unicode has of them.
+CONTROLS = {each: 0x2400 + each for each in range(0x20) if chr(each) not in "\t\n"} | {0x7F: 0x2421}
+
+
+def html(report: Report) -> str:
+    """Return the page."""
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            _told(report),
+            css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            charts=_charts(report),
+            fill=lambda place: place % PATTERNS,
+        )
+    )
+
+
+def markdown(report: Report) -> str:
+    """Return the text."""
+    return _environment().get_template("report.md.jinja").render(_told(report))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["_"] = _
+    environment.filters |= {"visible": visible, "fenced": fenced, "literal": literal}
+    return environment
+
+
+def _told(report: Report) -> dict[str, object]:
+    """Return what both templates write, besides their own texts."""
+    return {
+        "report": report,
+        "title": " / ".join(each.name for each in report.contenders),
+        "summary": _("Questions compared: {n}").format(n=len(report.questions)),
+        "method": tuple(_method(report)),
+        "ended": _ended,
+        "lang": {"zh": "zh-CN", "en": "en"}[language()],
+        "costs": _costs(report.contenders),
+        "told": advice.told,
+        "anchor": anchor,
+        "sources": {
+            "person": _("by hand"),
+            "counted": _("counted"),
+            "judge": _("a judge's opinion"),
+        },
+        "titles": {each.name: each.title for each in report.dimensions},
+    }
+
+
+def _method(report: Report) -> list[str]:
+    """Return how each kind of number came about."""
+    notes = [
+        _(
+            "Counted points are found by programs: what a right answer says, programs that run,"
+            " language, repetition, answers that are whole."
+        ),
+        _(
+            "Sentences are written from the numbers by fixed rules; a difference counts from"
+            " {lead:.0%} on. So few questions ({n}) say little about small differences."
+        ).format(lead=advice.LEAD, n=len(report.questions)),
+        _("Speed is that of the machines and settings of the runs."),
+    ]
+    if any(reply.marks for question in report.questions for reply in question.replies):
+        notes.append(
+            _(
+                "Marks by hand take precedence over counted points. Those count that every model"
+                " has for the same question and dimension."
+            )
+        )
+    if (judging := report.judging) is None:
+        notes.append(
+            _("No judge was asked: what is only a matter of opinion is not judged. See --judge.")
+        )
+    else:
+        notes.append(
+            _(
+                "The judge was {judge}. Verdicts: {verdicts}, of which {reused} from earlier;"
+                " unclear {unclear}, refused {refused}, failed {failed}: these count for nothing."
+                " Pairs decided: {pairs}; in {flipped} of them the verdict flipped with the order,"
+                " which makes a tie. Intervals are 95 % bootstrap intervals."
+            ).format(**asdict(judging))
+        )
+    return notes
+
+
+def _ended(reply: Reply) -> str:
+    """Write what an answer took and why it ended, as far as it is known."""
+    reasons = {
+        "stop": _("ended by the model"),
+        "length": _("cut off at the limit of tokens"),
+        "error": _("broken off"),
+    }
+    parts = (
+        _("{n} tokens").format(n=reply.tokens) if reply.tokens else "",
+        _("{seconds:.1f} s").format(seconds=reply.seconds) if reply.seconds else "",
+        reasons.get(reply.finish_reason, ""),
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def anchor(path: str) -> str:
+    """Return the id of the element that shows the number at a JSON pointer."""
+    return path.strip("/").replace("/", "-")
+
+
+def visible(text: str) -> str:
+    """Return `text` with what cannot be seen, or cannot be written as UTF-8, made visible."""
+    return text.translate(CONTROLS).encode(errors="replace").decode()
+
+
+def fenced(text: str) -> str:
+    """Return `text` as a Markdown code block that no line of it can close."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{visible(text)}\n{fence}"
+
+
+def literal(text: str) -> str:
+    """Return `text` on one line, with every mark escaped that means something to Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(visible(text).split()))
+
+
+def _costs(contenders: Sequence[Contender]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the table of speed and cost: each row's title, and anchor and text of its cells."""
+    forms: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "first_token": (_("first token, s"), "{:.2f}".format),
+        "rate": (_("tokens a second, one answer"), "{:.1f}".format),
+        "throughput": (_("tokens a second, whole run"), "{:.1f}".format),
+        "tokens": (_("tokens written"), "{:,}".format),
+        "characters": (_("characters an answer"), "{:,}".format),
+        "memory": (_("memory"), machine.size),
+        "price": (_("RMB for a million tokens"), "{:.2f}".format),
+    }
+    rows = []
+    for figure, (title, form) in forms.items():
+        values = [getattr(contender.cost, figure) for contender in contenders]
+        if any(value is not None for value in values):
+            cells = [
+                (
+                    anchor(advice.pointer("contenders", n, "cost", figure)),
+                    "-" if value is None else form(value),
+                )
+                for n, value in enumerate(values)
+            ]
+            rows.append((title, cells))
+    return rows
+
+
+def _charts(report: Report) -> list[tuple[str, Markup]]:
+    """Return the titles and drawings of the charts that have something to show."""
+    from markupsafe import Markup
+
+    places = range(len(report.contenders))
+    compared = [each for each in report.dimensions if each.source]
+    judged = [each for each in report.dimensions if any(score.judge for score in each.scores)]
+    plans: list[tuple[str, list[str], list[list[float | None]], str]] = [
+        (
+            _("Scores by dimension"),
+            [each.title for each in compared],
+            [[each.scores[n].share(each.source) for each in compared] for n in places],
+            "{:.0%}",
+        ),
+        (
+            _("Pairs won before the judge"),
+            [each.title for each in judged],
+            [[each.scores[n].share("judge") for each in judged] for n in places],
+            "{:.0%}",
+        ),
+        (
+            _("Tokens a second"),
+            [""],
+            [[contender.cost.rate] for contender in report.contenders],
+            "{:.1f}",
+        ),
+        (
+            _("Seconds to the first token"),
+            [""],
+            [[contender.cost.first_token] for contender in report.contenders],
+            "{:.2f}",
+        ),
+        (
+            _("Length of answers in characters"),
+            [str(number) for number, _question in enumerate(report.questions, 1)],
+            [[len("".join(each.replies[n].turns)) for each in report.questions] for n in places],
+            "{:,}",
+        ),
+    ]
+    return [
+        # Its parts are numbers, our own texts and names that the XML writer escapes.
+        (title, Markup(charts.bars(title, labels, series, form)))  # noqa: S704
+        for title, labels, series, form in plans
+        if any(value is not None for values in series for value in values)
+    ]

@@ -1,0 +1,184 @@
+"""What a comparison found: plain data that report.json holds, and the page and the text show.
+
+The three sources of a score stay apart. Points are counted by programs, opinions are a judge's,
+marks are a person's; the best that every contender has is what contenders are compared by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from entrypoint.questions import Point
+
+if TYPE_CHECKING:
+    from entrypoint.checks import Check
+
+SCHEMA = 1
+
+Source: TypeAlias = Literal["person", "counted", "judge"]
+Sort: TypeAlias = Literal["strength", "weakness", "advice"]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Points: `passed` of `total` checks."""
+
+    passed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judge's opinion: the share of pairs won, a tie counting half, and its 95 % interval."""
+
+    rate: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A person's opinion: the mean of marks from 0 to 10."""
+
+    mean: float
+    marks: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """One contender in one dimension; None where a source says nothing."""
+
+    counted: Counted | None = None
+    judge: Judged | None = None
+    person: Marked | None = None
+
+    def share(self, source: Source | None) -> float | None:
+        """Return what `source` says, from 0 to 1."""
+        if source == "person" and self.person:
+            return self.person.mean / 10
+        if source == "counted" and self.counted:
+            return self.counted.passed / self.counted.total
+        if source == "judge" and self.judge:
+            return self.judge.rate
+        return None
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One of the tutorial's five; `scores` has one for each contender, in their order."""
+
+    name: str
+    title: str
+    scores: tuple[Score, ...]
+
+    @property
+    def source(self) -> Source | None:
+        """The source that contenders are compared by: a person's word before counted points."""
+        known: Sequence[Source] = ("person", "counted", "judge")
+        return next(
+            (each for each in known if all(s.share(each) is not None for s in self.scores)), None
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a contender's answers to the compared questions took; None where nobody measured.
+
+    `tokens` are those of all answers, `characters` those of a mean one. `first_token` is a median
+    in seconds, `rate` the median of one answer's tokens a second, `throughput` that of all while
+    any was computed, `memory` the most that was taken, in bytes, `price` the RMB for a million
+    tokens of answers.
+    """
+
+    tokens: int | None
+    characters: int
+    first_token: float | None
+    rate: float | None
+    throughput: float | None
+    memory: int | None
+    price: float | None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model in one setting; `name` is unique in the report, `facts` are for people."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one contender answered, turn by turn; `error` tells why it broke off, if it did."""
+
+    turns: tuple[str, ...]
+    checks: tuple[Check, ...]
+    marks: dict[str, float]  # dimension -> a person's mark, 0 to 10
+    tokens: int
+    seconds: float
+    finish_reason: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that all contenders answered, turn by turn; `replies` are in their order."""
+
+    id: str
+    turns: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    points: tuple[Point, ...]
+    replies: tuple[Reply, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A number that a sentence stands on: `path` is its JSON pointer in report.json."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence of the report and the numbers that it was written from."""
+
+    kind: Sort
+    contender: str
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Who judged, and what became of the verdicts.
+
+    `unclear`, `refused` and `failed` verdicts decide nothing. `pairs` were decided, of which
+    `flipped` had their verdict turned with the order and count as ties.
+    """
+
+    judge: str
+    verdicts: int
+    reused: int
+    unclear: int
+    refused: int
+    failed: int
+    pairs: int
+    flipped: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole comparison."""
+
+    schema: int
+    contenders: tuple[Contender, ...]
+    dimensions: tuple[Dimension, ...]
+    questions: tuple[Question, ...]
+    findings: tuple[Finding, ...]
+    judging: Judging | None
+    notes: tuple[str, ...]

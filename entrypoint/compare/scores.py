@@ -1,0 +1,137 @@
+"""From checks, marks and verdicts to one score for each contender and dimension."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from entrypoint.compare.judge import Verdict
+from entrypoint.compare.report import (
+    Counted,
+    Dimension,
+    Judged,
+    Judging,
+    Marked,
+    Question,
+    Score,
+)
+from entrypoint.language import _
+
+RESAMPLES = 1000  # of the bootstrap
+SEED = 0  # so that the same verdicts always give the same interval
+
+
+def dimensions(
+    questions: Sequence[Question], contenders: Sequence[str], verdicts: Sequence[Verdict]
+) -> tuple[Dimension, ...]:
+    """Return the scores of all contenders in the tutorial's five dimensions."""
+    titles = {
+        "fluency": _("fluency and readability"),
+        "hard": _("hard problems"),
+        "humour": _("humour and creativity"),
+        "accuracy": _("accuracy and knowledge"),
+        "logic": _("consistency and logic"),
+    }
+    return tuple(
+        Dimension(
+            name,
+            title,
+            tuple(
+                Score(
+                    counted(questions, place, name),
+                    judged(verdicts, contender, name),
+                    marked(questions, place, name),
+                )
+                for place, contender in enumerate(contenders)
+            ),
+        )
+        for name, title in titles.items()
+    )
+
+
+def counted(questions: Sequence[Question], contender: int, dimension: str) -> Counted | None:
+    """Return the points that a contender's answers made in a dimension, None without a check."""
+    outcomes = [
+        check.passed
+        for question in questions
+        for check in question.replies[contender].checks
+        if check.passed is not None and dimension in check.dimensions
+    ]
+    return Counted(sum(outcomes), len(outcomes)) if outcomes else None
+
+
+def marked(questions: Sequence[Question], contender: int, dimension: str) -> Marked | None:
+    """Return the mean of a person's marks, of the questions where every contender has one."""
+    marks = [
+        question.replies[contender].marks[dimension]
+        for question in questions
+        if all(dimension in reply.marks for reply in question.replies)
+    ]
+    return Marked(sum(marks) / len(marks), len(marks)) if marks else None
+
+
+def decide(verdict: Verdict, turned: Verdict) -> float | None:
+    """Return what the first contender of `verdict` gets of a point, None if it is not decided.
+
+    `turned` is the verdict on the same answers in the other order. Two that contradict each other
+    are a tie.
+    """
+    value = {"first": 1.0, "tie": 0.5, "second": 0.0}
+    if verdict.outcome not in value or turned.outcome not in value:
+        return None
+    mean = (value[verdict.outcome] + 1 - value[turned.outcome]) / 2
+    return mean if mean in (0, 1) else 0.5
+
+
+def judged(verdicts: Sequence[Verdict], contender: str, dimension: str) -> Judged | None:
+    """Return a contender's win rate in a dimension over all pairs that were decided."""
+    known = {
+        (each.question, each.first, each.second): each
+        for each in verdicts
+        if each.dimension == dimension
+    }
+    points: dict[
+        str, list[float]
+    ] = {}  # by question: these are drawn, as pairs of one hang together
+    for (question, first, second), verdict in known.items():
+        if first == contender:
+            point = decide(verdict, known[question, second, first])
+            if point is not None:
+                points.setdefault(question, []).append(point)
+    if not points:
+        return None
+    every = [point for some in points.values() for point in some]
+    low, high = _interval(list(points.values()))
+    return Judged(sum(every) / len(every), low, high, len(every))
+
+
+def _interval(points: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean; groups are drawn whole."""
+    draw = random.Random(SEED)  # noqa: S311 (nothing secret is drawn)
+    means = []
+    for _round in range(RESAMPLES):
+        every = [point for some in draw.choices(points, k=len(points)) for point in some]
+        means.append(sum(every) / len(every))
+    means.sort()
+    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+
+
+def judging(verdicts: Sequence[Verdict], judge: str, reused: int) -> Judging:
+    """Return the tally of a judge's verdicts."""
+    known = {(each.question, each.dimension, each.first, each.second): each for each in verdicts}
+    outcomes = [each.outcome for each in verdicts]
+    pairs = [
+        (verdict, known[question, dimension, second, first])
+        for (question, dimension, first, second), verdict in known.items()
+        if first < second and (question, dimension, second, first) in known
+    ]
+    return Judging(
+        judge=judge,
+        verdicts=len(verdicts),
+        reused=reused,
+        unclear=outcomes.count("unclear"),
+        refused=outcomes.count("refused"),
+        failed=outcomes.count("failed"),
+        pairs=sum(decide(*pair) is not None for pair in pairs),
+        flipped=sum({a.outcome, b.outcome} in ({"first"}, {"second"}) for a, b in pairs),
+    )

@@ -1,0 +1,162 @@
+"""The page of a report in a real browser: nothing hostile gets out, everything fits and shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from entrypoint import __main__ as program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+COMPARISON = Path(__file__).parents[1] / "unit/comparison"
+PHONE, DESKTOP = (390, 800), (1280, 800)
+Show = Callable[..., "Page"]
+
+
+def compare(folder: Path, *runs: Path) -> Path:
+    words = [*map(str, runs), "--output", str(folder), "--questions", f"{COMPARISON}/list.toml"]
+    arguments = program._parser().parse_args(["compare", *words])
+    arguments.run(arguments)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of two runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMDEPLOY_LANG", "en")
+        return compare(tmp_path_factory.mktemp("pair"), COMPARISON / "qwen", COMPARISON / "smol")
+
+
+@pytest.fixture
+def show(chromium: Browser) -> Iterator[Show]:
+    """Return a function that opens a page; when the test ends, nothing may have been asked for."""
+    seen: list[str] = []
+    contexts = []
+
+    def show(path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Page:
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: seen.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: seen.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: seen.append(request.url))
+        page.goto(path.as_uri())
+        assert seen == [path.as_uri()]
+        seen.clear()
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert seen == []
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+@pytest.mark.parametrize(("size", "stacked"), [(PHONE, True), (DESKTOP, False)])
+def test_answers_stand_side_by_side_where_there_is_room(
+    pair: Path, show: Show, size: tuple[int, int], stacked: bool
+) -> None:
+    page = show(pair, size)
+    assert fits(page)
+    for question in page.locator(".question").all():
+        first, second = (card.bounding_box() for card in question.locator(".card").all())
+        assert first
+        assert second
+        assert (second["y"] >= first["y"] + first["height"]) is stacked
+        assert (second["x"] >= first["x"] + first["width"]) is not stacked
+
+
+def test_hostile_text_is_only_text(pair: Path, show: Show) -> None:
+    (line,) = (
+        line
+        for line in (COMPARISON / "qwen/answers.jsonl").read_text().splitlines()
+        if "<script>" in line
+    )
+    answer = json.loads(line)["turns"][0]["answer"]
+    shown = show(pair).locator(".question").nth(2).locator(".answer .text").first
+    assert shown.inner_text() == answer.replace("\x1b", "␛").replace("\x00", "␀")
+    assert "שלום עולם" in answer
+    assert shown.evaluate("each => each.children.length") == 0
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_a_long_line_wraps_inside_its_card(pair: Path, show: Show, size: tuple[int, int]) -> None:
+    shown = show(pair, size).locator(".answer .text").all()
+    assert any("x" * 400 in each.inner_text() for each in shown)
+    assert all(each.evaluate("each => each.scrollWidth <= each.clientWidth") for each in shown)
+
+
+def test_a_sentence_leads_to_its_number(pair: Path, show: Show) -> None:
+    page = show(pair)
+    page.get_by_role("link", name="smollm2-135m: 4 of 11 points").first.click()
+    target = page.locator(":target")
+    assert target.inner_text().startswith("4 of 11 points")
+    box = target.bounding_box()
+    assert box
+    assert 0 <= box["y"] < DESKTOP[1]
+
+
+def test_bars_are_told_apart_without_colour_and_have_their_values_beside_them(
+    pair: Path, show: Show
+) -> None:
+    chart = show(pair).locator(".chart").first
+    fills = [
+        chart.locator(f".color-{place} .rect").first.evaluate("each => getComputedStyle(each).fill")
+        for place in (0, 1)
+    ]
+    assert fills == ['url("#fill-0")', 'url("#fill-1")']
+    assert set(chart.locator(".value").all_text_contents()) >= {"91%", "36%"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(pair: Path, show: Show, scheme: str) -> None:
+    page = show(pair, scheme=scheme)
+    paper, ink, soft = (
+        page.evaluate(
+            "([selector, what]) => getComputedStyle(document.querySelector(selector))[what]", each
+        )
+        for each in (["body", "backgroundColor"], ["body", "color"], [".soft", "color"])
+    )
+    assert (luminance(paper) > luminance(ink)) is (scheme == "light")
+    for text in (ink, soft):
+        dark, bright = sorted((luminance(text), luminance(paper)))
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, "WCAG 2 AA"
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of "rgb(r, g, b)" as WCAG 2 defines it."""
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_many_models_scroll_in_their_tables_and_not_the_page(show: Show, tmp_path: Path) -> None:
+    runs = []
+    for number in range(7):
+        run = tmp_path / f"run{number}"
+        run.mkdir()
+        lines = (COMPARISON / "qwen/answers.jsonl").read_text()
+        run.joinpath("answers.jsonl").write_text(
+            lines.replace("qwen2.5-coder-0.5b", f"a-model-with-a-very-long-name-indeed-{number}")
+        )
+        runs.append(run)
+    page = show(compare(tmp_path / "out", *runs), PHONE)
+    assert fits(page)
+    assert page.locator(".wide").first.evaluate("each => each.scrollWidth > each.clientWidth")
+    assert page.locator(".question").first.locator(".card").count() == 7

@@ -1,0 +1,242 @@
+"""Whole reports of the small fixed runs in comparison/, and of runs with something wrong.
+
+After a wanted change, write what is expected anew; in tests/unit/comparison, with en and then zh:
+    python -m entrypoint compare qwen smol --questions list.toml --price 2 --lang en -o expected/en
+"""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrypoint import __main__ as program
+from entrypoint.errors import ConfigFailure, NotWritable, UsageFailure
+from entrypoint.questions import TUTORIAL
+
+COMPARISON = Path(__file__).with_name("comparison")
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a copy of the runs, in English."""
+    shutil.copytree(COMPARISON, tmp_path / "comparison")
+    monkeypatch.chdir(tmp_path / "comparison")
+    monkeypatch.setenv("LLMDEPLOY_LANG", "en")
+
+
+def compare(*runs: str, **options: str) -> Path:
+    """Compare runs, qwen and smol if none are named; return the folder of the report."""
+    typed = {"output": "out", "questions": "list.toml", **options}
+    words = [word for name, value in typed.items() for word in (f"--{name}", value)]
+    arguments = program._parser().parse_args(["compare", *(runs or ("qwen", "smol")), *words])
+    arguments.run(arguments)
+    return Path(typed["output"])
+
+
+def report(*runs: str, **options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((compare(*runs, **options) / "report.json").read_text())
+    return found
+
+
+def lines(run: str) -> list[str]:
+    return Path(run, "answers.jsonl").read_text().splitlines(keepends=True)
+
+
+def rewrite(run: str, *kept: str) -> None:
+    Path(run, "answers.jsonl").write_text("".join(kept))
+
+
+@pytest.mark.parametrize("name", ["en/report.md", "en/report.json", "zh/report.md"])
+def test_the_report_is_the_expected_one(name: str) -> None:
+    found = compare(price="2", lang=name[:2]) / Path(name).name
+    assert found.read_text() == (COMPARISON / "expected" / name).read_text()
+
+
+def test_it_tells_where_the_report_is(capsys: pytest.CaptureFixture[str]) -> None:
+    compare()
+    assert capsys.readouterr() == ("out/report.html\n", "")
+
+
+def test_two_reports_of_the_same_runs_have_the_same_bytes() -> None:
+    pages = [compare(output=each).joinpath("report.html").read_bytes() for each in ("a", "b")]
+    assert pages[0] == pages[1]
+
+
+def test_every_sentence_stands_on_numbers_that_are_in_the_report_and_on_the_page() -> None:
+    told = report()
+    ids = set(re.findall(r' id="([^"]+)"', Path("out/report.html").read_text()))
+    assert len(told["findings"]) > 8
+    for finding in told["findings"]:
+        assert finding["evidence"], finding["text"]
+        for evidence in finding["evidence"]:
+            value: Any = told
+            for step in evidence["path"].strip("/").split("/"):
+                value = value[int(step) if isinstance(value, list) else step]
+            assert value is not None
+            assert evidence["path"].strip("/").replace("/", "-") in ids
+
+
+class Elements(HTMLParser):
+    """Collects the tags of a page, and what their attributes point at."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.targets: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.targets |= {value or "" for name, value in attrs if name in {"src", "href"}}
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_and_runs_nothing() -> None:
+    page = compare().joinpath("report.html").read_text()
+    found = Elements(page)
+    assert "default-src 'none'" in page
+    assert not found.tags & {"script", "img", "b", "iframe", "object", "code"}
+    assert {target for target in found.targets if not target.startswith("#")} == {"data:,"}
+
+
+def test_without_a_judge_nothing_is_said_to_be_judged() -> None:
+    told = report()
+    assert told["judging"] is None
+    assert {score["judge"] for each in told["dimensions"] for score in each["scores"]} == {None}
+    assert Path("out/report.html").read_text().count("not judged") >= 10
+    assert "No judge was asked" in Path("out/report.md").read_text()
+
+
+def test_a_single_run_is_described_and_nothing_advised() -> None:
+    told = report("qwen")
+    assert {each["kind"] for each in told["findings"]} == {"strength", "weakness"}
+
+
+def test_runs_of_one_model_are_told_apart_by_what_differs() -> None:
+    colder = [line.replace('"temperature": 0', '"temperature": 0.5') for line in lines("qwen")]
+    Path("warm").mkdir()
+    rewrite("warm", *colder)
+    Path("again").mkdir()
+    rewrite("again", *colder)
+    told = report("qwen", "warm", "again")
+    assert [each["name"] for each in told["contenders"]] == [
+        "qwen2.5-coder-0.5b, temperature 0",
+        "qwen2.5-coder-0.5b, temperature 0.5, warm",
+        "qwen2.5-coder-0.5b, temperature 0.5, again",
+    ]
+    assert "The models were asked with different options." in told["notes"]
+
+
+def test_a_run_named_twice_counts_once() -> None:
+    assert len(report("qwen", "qwen")["contenders"]) == 1
+
+
+def test_answers_of_several_models_in_one_folder_are_several_contenders() -> None:
+    rewrite("qwen", *lines("qwen"), *lines("smol"))
+    assert len(report("qwen")["contenders"]) == 2
+
+
+def test_the_price_is_that_of_the_time_in_which_something_was_computed() -> None:
+    (qwen, _smol) = report(price="3.6")["contenders"]
+    cost = qwen["cost"]
+    assert cost["price"] == pytest.approx(3.6 / 3600 / cost["throughput"] * 1e6)
+    assert "price" not in {key for key, value in report()["contenders"][0]["cost"].items() if value}
+
+
+def test_answers_computed_at_once_do_not_take_their_time_twice() -> None:
+    (before, _smol) = report()["contenders"]
+    at_once = [
+        re.sub(r'"ended": "[^"]*"', '"ended": "2026-11-25T01:00:09+00:00"', line)
+        for line in lines("qwen")
+    ]
+    rewrite("qwen", *at_once)
+    (after, _smol) = report()["contenders"]
+    longest = max(json.loads(line)["turns"][0]["seconds"] for line in at_once)
+    assert after["cost"]["throughput"] == pytest.approx(after["cost"]["tokens"] / longest)
+    assert after["cost"]["throughput"] > before["cost"]["throughput"]
+
+
+def test_only_shared_questions_are_compared_and_the_others_are_named() -> None:
+    rewrite("smol", *lines("smol")[1:], lines("smol")[0].replace("东", "西"))
+    told = report()
+    assert [each["id"] for each in told["questions"]] == ["mingming", "hostile", "dialogue"]
+    assert told["notes"][:2] == [
+        "Not compared, because smollm2-135m did not answer it: satellites.",
+        "Not compared, because qwen2.5-coder-0.5b did not answer it: satellites.",
+    ]
+
+
+def test_questions_of_another_list_are_compared_by_their_shape_only() -> None:
+    told = report(questions=str(TUTORIAL))
+    (note,) = (each for each in told["notes"] if "--questions" in each)
+    assert "hostile, dialogue" in note
+    assert {each["kind"] for each in told["questions"][2]["replies"][0]["checks"]} == {
+        "repetition",
+        "whole",
+    }
+
+
+def test_a_line_cut_in_half_is_left_out_and_said() -> None:
+    rewrite("smol", *lines("smol")[:3], lines("smol")[3][:90])
+    told = report()
+    assert len(told["questions"]) == 3
+    assert told["notes"][0] == "The last line of smol is not whole and was left out."
+
+
+def test_the_first_of_two_answers_to_one_question_counts() -> None:
+    rewrite("smol", *lines("smol"), lines("smol")[1].replace("not sure", "quite sure"))
+    told = report()
+    assert "not sure" in told["questions"][1]["replies"][1]["turns"][0]
+    assert told["notes"][0] == "smol answers these again; the first answer counts: mingming."
+
+
+def test_an_answer_that_broke_off_says_why() -> None:
+    broken = lines("smol")[1].replace('"error": ""', '"error": "The connection broke."')
+    rewrite("smol", lines("smol")[0], broken, *lines("smol")[2:])
+    reply = report()["questions"][1]["replies"][1]
+    assert reply["error"] == "The connection broke."
+    assert {"kind": "whole", "passed": False}.items() <= reply["checks"][-1].items()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "smol has no answers."),
+        ("half", "smol has no answers."),
+        ("nonsense\n", "line 1"),
+        ("{}\n", "line 1"),
+        ('{"schema": 99}\n', "has format 99; this program reads format 1"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_named(content: str, told: str) -> None:
+    rewrite("smol", content)
+    with pytest.raises(ConfigFailure, match=told):
+        compare()
+    assert not Path("out").exists()
+
+
+def test_runs_without_a_question_in_common_are_refused() -> None:
+    rewrite("smol", *lines("smol")[:1])
+    rewrite("qwen", *lines("qwen")[1:])
+    with pytest.raises(ConfigFailure, match="no question in common"):
+        compare()
+
+
+def test_a_run_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigFailure, match="qwem"):
+        compare("qwem")
+
+
+@pytest.mark.parametrize("folder", ["/proc/here", "list.toml/here"])
+def test_a_folder_that_cannot_be_written_is_named(folder: str) -> None:
+    with pytest.raises(NotWritable, match=folder):
+        compare(output=folder)
+
+
+@pytest.mark.parametrize("typed", [("--price", "much"), ("--lang", "fr"), ("--jugde", "x")])
+def test_a_wrong_option_is_refused(typed: tuple[str, str]) -> None:
+    with pytest.raises(UsageFailure):
+        program._parser().parse_args(["compare", "qwen", "-o", "out", *typed])
