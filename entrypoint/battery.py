@@ -1,62 +1,53 @@
-"""The mode `battery`: asks models a list of questions and keeps the answers.
+"""The mode `battery`: asks models a list of questions, several at once, and keeps the answers.
 
-Answers go to standard output as the tutorial prints them. With --output they are also kept in
-`answers.jsonl`, one line each, on the disk before the next question is asked: a battery that was
-killed goes on where it was. `transcript.md` shows the same answers to people.
+Answers go to standard output as the tutorial prints them, in the order of the questions. With
+--output they are also kept in `answers.jsonl`, one line each, on the disk as soon as they end: a
+battery that was killed goes on where it was. `transcript.md` shows the same answers to people.
 """
 
 from __future__ import annotations
 
-import itertools
+import queue
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import entrypoint
-from entrypoint import catalog, conversation, machine, questions
-from entrypoint.arguments import Commands, add_sampling, models_folder, sampling
-from entrypoint.catalog import Model
+from entrypoint import catalog, conversation, machine, questions, transcript
+from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
+from entrypoint.catalog import Catalog, Model
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Engine, Options, Usage, open_engine
-from entrypoint.errors import EngineCrashed
+from entrypoint.errors import EngineCrashed, MessageTooLong, UsageFailure
 from entrypoint.language import _
+from entrypoint.progress import Page, Progress
 from entrypoint.questions import Question
-from entrypoint.results import HEADING, Answer, Machine, Run, Sampling, Store, Turn
+from entrypoint.results import Answer, Machine, Run, Sampling, Store, Turn
+from entrypoint.transcript import HEADING
 
 DEFAULTS = Options(temperature=0, max_tokens=512)
+PER_CORE = 8  # answers at once: more make none faster, and each takes memory
+ELSEWHERE = 4  # answers at once from an endpoint, of whose cores we know nothing
+
+# The number of a question, and a piece of its answer, or the answer itself, or why there is none.
+Event: TypeAlias = tuple[int, str | Answer | BaseException]
 
 
-class Progress:
-    """A line on standard error for each answer; a live one too where no answer is on screen."""
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are asked: what its answers are kept under, and how it is opened."""
 
-    def __init__(self, total: int, kept: int) -> None:
-        self.total, self.done, self.seconds = total - kept, 0, 0.0
-        self.live = sys.stderr.isatty() and not sys.stdout.isatty()
-
-    def piece(self, pieces: int) -> None:
-        """Show that the answer grows."""
-        if self.live:
-            count = _("{done}/{total}  {pieces} pieces").format(
-                done=self.done + 1, total=self.total, pieces=pieces
-            )
-            print(f"\r{count:<40}", end="", file=sys.stderr, flush=True)
-
-    def answered(self, answer: Answer) -> None:
-        """Show what the answer took and what is left."""
-        self.done += 1
-        self.seconds += answer.seconds
-        line = _("{done}/{total}  {rate:.1f} tok/s  {left:.0f} s left").format(
-            done=self.done,
-            total=self.total,
-            rate=usage.rate if (usage := answer.turns[-1].usage) else 0,
-            left=self.seconds / self.done * (self.total - self.done),
-        )
-        print(f"\r{line:<40}" if self.live else line, file=sys.stderr, flush=True)
+    title: str
+    run: Run
+    machine: Machine
+    open: Callable[[], Engine]
 
 
 def register(commands: Commands) -> None:
@@ -66,7 +57,8 @@ def register(commands: Commands) -> None:
         help=_("ask models a list of questions and keep the answers"),
         description=_(
             "Asks each question in a conversation of its own. Unless set otherwise, an answer has"
-            " at most {tokens} tokens, and temperature 0 makes a second run give the same ones."
+            " at most {tokens} tokens and temperature 0. Answers that are computed at once may"
+            " differ from one time to the next; with --parallel 1 they are the same."
         ).format(tokens=DEFAULTS.max_tokens),
     )
     parser.add_argument(
@@ -89,6 +81,25 @@ def register(commands: Commands) -> None:
         help=_("keep the answers here; run it again to go on where it stopped"),
     )
     parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
+    parser.add_argument(
+        "--parallel",
+        type=between(int, 1, 256),
+        metavar="N",
+        help=_("how many answers at once (default: as cores and memory allow)"),
+    )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help=_("ask a model behind OpenAI's API; its key is in the variable LLMDEPLOY_API_KEY"),
+    )
+    parser.add_argument(
+        "--import",
+        dest="printed",
+        type=Path,
+        metavar="FILE",
+        help=_("ask nobody: take the answers from a printed transcript, and keep them"),
+    )
+    parser.add_argument("--model-name", metavar="NAME", help=_("whose answers the transcript has"))
     add_sampling(parser, DEFAULTS)
     parser.set_defaults(run=run)
 
@@ -96,97 +107,250 @@ def register(commands: Commands) -> None:
 def run(arguments: Namespace) -> None:
     """Ask each model every question that the output folder has no answer to yet."""
     asked = questions.load(arguments.questions)
-    models = catalog.load(models_folder())
-    chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
-    for model in chosen:
-        machine.require_memory(model, models)
-    store = Store(arguments.output)
-    options = sampling(arguments)
-    runs = {model: _run(model, options, arguments.system) for model in chosen}
-    kept = sum(bool(store.find(runs[m], q.asks)) for m, q in itertools.product(chosen, asked))
-    progress = Progress(len(chosen) * len(asked), kept)
-    if kept:
-        _say(_("{path} has {count} of the answers already.").format(path=store.folder, count=kept))
-    with closing(store):
+    if arguments.printed or arguments.model_name:
+        _import(arguments, asked)
+        return
+    contenders = _served(arguments) if arguments.endpoint else _local(arguments, len(asked))
+    with _store(arguments.output) as store:
+        _ask_all(contenders, asked, sampling(arguments), store)
+
+
+@contextmanager
+def _store(folder: Path | None) -> Iterator[Store]:
+    """Open the answers so far; write the transcript at the end, however that comes."""
+    with closing(Store(folder)) as store:
         try:
-            for model in chosen:
-                if len(chosen) > 1:
-                    print(f"# {model.display_name}", flush=True)
-                _ask_all(model, asked, runs[model], store, progress)
+            yield store
         except KeyboardInterrupt:
-            if store.folder:
+            if folder:
                 _say(_("Interrupted. Run the same command again to go on."))
             raise
         finally:
-            store.write_transcript()
+            if folder:
+                transcript.write(folder, store.answers)
 
 
-def _run(model: Model, options: Options, system: str | None) -> Run:
-    return Run(
-        model=model.name,
-        engine=model.engine,
-        quantization=model.quantization,
-        files=model.files,
-        options=Sampling(options.temperature, options.top_p, options.max_tokens, options.seed),
-        system=system or "",
+def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
+    """Keep the answers of a transcript."""
+    if not (arguments.printed and arguments.model_name and arguments.output):
+        raise UsageFailure(_("Use --import, --model-name and --output together."))
+    found = transcript.read(arguments.printed, asked)
+    run = Run(arguments.model_name, "import")
+    for question, _text in found:
+        if question.turns:
+            raise UsageFailure(
+                _("{name} has several turns, which a transcript cannot show.").format(
+                    name=question.id
+                )
+            )
+    with _store(arguments.output) as store:
+        for question, text in found:
+            if not store.find(run, question.asks):
+                store.add(Answer(question.id, (Turn(question.text, text),), run, ended=_now()))
+    _say(
+        _("{path}: answers to {count} of {all} questions.").format(
+            path=arguments.printed, count=len(found), all=len(asked)
+        )
     )
 
 
-def _machine() -> Machine:
-    return Machine(
-        cpu=machine.cpu().model,
-        kernels="",
-        threads=machine.threads(),
-        memory=machine.memory().total,
-        parallel=1,
-        version=entrypoint.__version__,
+def _local(arguments: Namespace, most: int) -> list[Contender]:
+    """Return the models of the catalogue that were named; raise NotEnoughMemory if one is large."""
+    models = catalog.load(models_folder())
+    chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
+    return [_model(model, models, arguments, most) for model in chosen]
+
+
+def _model(model: Model, models: Catalog, arguments: Namespace, most: int) -> Contender:
+    parallel = arguments.parallel or _fitting(model, most)
+    machine.require_memory(model, models, parallel=parallel)
+    return Contender(
+        title=model.display_name,
+        run=Run(
+            model=model.name,
+            engine=model.engine,
+            quantization=model.quantization,
+            files=model.files,
+            options=_sampling(sampling(arguments)),
+            system=arguments.system or "",
+        ),
+        machine=Machine(
+            cpu=machine.cpu().model,
+            kernels=_kernels(model.engine),
+            threads=machine.threads(),
+            memory=machine.memory().total,
+            parallel=parallel,
+            version=entrypoint.__version__,
+        ),
+        open=lambda: open_engine(model, models_folder(), parallel=parallel),
     )
+
+
+def _kernels(engine: str) -> str:
+    """Return the instruction set that an engine takes on this CPU, "" if it does not tell."""
+    if engine != "llamacpp":
+        return ""
+    from entrypoint.engines import kernels, llamacpp
+
+    return kernels.chosen(llamacpp.program("llama-server"))
+
+
+def _fitting(model: Model, most: int) -> int:
+    """Return how many answers at once cores and memory allow, of `most` that are wanted."""
+    free = machine.memory().available
+    counts = range(1, min(most, PER_CORE * machine.threads()) + 1)
+    return max((n for n in counts if machine.need(model, n) <= free), default=1)
+
+
+def _served(arguments: Namespace) -> list[Contender]:
+    """Return the models of an endpoint that were named."""
+    from entrypoint.engines.endpoint import Endpoint
+
+    if not arguments.model:
+        raise UsageFailure(
+            _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
+        )
+    parallel = arguments.parallel or ELSEWHERE
+    return [
+        Contender(
+            title=name,
+            run=Run(
+                model=name,
+                engine="endpoint",
+                endpoint=arguments.endpoint,
+                options=_sampling(sampling(arguments)),
+                system=arguments.system or "",
+            ),
+            machine=Machine("", "", 0, 0, parallel, entrypoint.__version__),
+            open=lambda name=name: Endpoint(arguments.endpoint, name),  # type: ignore[misc]
+        )
+        for name in dict.fromkeys(arguments.model)
+    ]
 
 
 def _ask_all(
-    model: Model, asked: Sequence[Question], run: Run, store: Store, progress: Progress
+    contenders: Sequence[Contender], asked: Sequence[Question], options: Options, store: Store
 ) -> None:
-    """Print all answers in order; compute and keep those that the store does not have."""
-    with ExitStack() as stack:
-        here = _machine()
-        engine: Engine | None = None  # not loaded where nothing is left to ask
-        for number, question in enumerate(asked, 1):
-            print(HEADING.format(number=number), flush=True)
-            if kept := store.find(run, question.asks):
-                for turn in kept.turns:
-                    print(turn.answer, flush=True)
+    """Print all answers of all contenders; compute and keep those that the store does not have."""
+    kept = [
+        {
+            number: answer
+            for number, question in enumerate(asked)
+            if (answer := store.find(each.run, question.asks))
+        }
+        for each in contenders
+    ]
+    count = sum(map(len, kept))
+    if count:
+        _say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
+    progress = Progress(len(contenders) * len(asked) - count, options.max_tokens)
+    for contender, known in zip(contenders, kept, strict=True):
+        if len(contenders) > 1:
+            print(f"# {contender.title}", flush=True)
+        page = Page(progress)
+        for number, answer in known.items():
+            page.add(number, _printed(number, answer))
+        missing = {n: question for n, question in enumerate(asked) if n not in known}
+        if not missing:  # then the model is not even loaded
+            continue
+        with closing(contender.open()) as engine:
+            progress.begin()
+            for number, answer in _answers(engine, contender, missing, options, progress):
+                store.add(answer)
+                progress.answered(answer.tokens)
+                page.add(number, _printed(number, answer))
+                if answer.error:
+                    _say(HEADING.format(number=number + 1) + answer.error)
+            progress.pause()
+
+
+def _answers(
+    engine: Engine,
+    contender: Contender,
+    asked: Mapping[int, Question],
+    options: Options,
+    progress: Progress,
+) -> Iterator[tuple[int, Answer]]:
+    """Yield the numbers of questions and their answers, as they end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    stopped = threading.Event()
+    local = not contender.run.endpoint
+
+    def answer(number: int, question: Question) -> None:
+        try:
+            turns, error = _talk(engine, question, contender.run.system, options, tell(number))
+            found = Answer(question.id, turns, contender.run, contender.machine, error)
+            memory = machine.peak() if local else None
+            events.put((number, replace(found, memory=memory, ended=_now())))
+        except BaseException as failure:  # noqa: BLE001 - the other thread raises it
+            events.put((number, failure))
+
+    def tell(number: int) -> Callable[[str], None]:
+        def piece(text: str) -> None:
+            if stopped.is_set():
+                raise EngineCrashed("")  # nobody listens any more
+            events.put((number, text))
+
+        return piece
+
+    workers = ThreadPoolExecutor(contender.machine.parallel)
+    try:
+        for number, question in asked.items():
+            workers.submit(answer, number, question)
+        left = len(asked)
+        while left:
+            number, event = events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if isinstance(event, str):
+                progress.piece()
                 continue
-            if engine is None:
-                engine = stack.enter_context(closing(open_engine(model, models_folder())))
-            turns: list[Turn] = []
-            for text in question.asks:
-                turns.append(_ask(engine, Conversation(run.system, _said(turns)), text, run))
-                progress.piece(len(turns))
-            answer = Answer(question.id, tuple(turns), run, here, ended=_now())
-            store.add(answer)
-            progress.answered(answer)
+            left -= 1
+            yield number, event
+    finally:
+        stopped.set()
+        workers.shutdown(wait=False, cancel_futures=True)
 
 
-def _said(turns: Sequence[Turn]) -> list[conversation.Turn]:
-    return [conversation.Turn(turn.question, turn.answer) for turn in turns]
+def _talk(
+    engine: Engine,
+    question: Question,
+    system: str,
+    options: Options,
+    tell: Callable[[str], None],
+) -> tuple[tuple[Turn, ...], str]:
+    """Ask a question, turn by turn; return the turns, and why they end early if they do."""
+    talk = Conversation(system)
+    turns: list[Turn] = []
+    for text in question.asks:
+        begun = time.monotonic()
+        pieces: list[str] = []
+        usage: Usage | None = None
+        try:
+            with closing(engine.stream(talk.messages(text), options)) as stream:
+                for piece in stream:
+                    if isinstance(piece, Usage):
+                        usage = piece
+                    else:
+                        pieces.append(piece)
+                        tell(piece)
+        except MessageTooLong as failure:
+            return (*turns, Turn(text, "")), failure.what
+        if usage is None:
+            raise EngineCrashed(_("The engine ended an answer without a word about why."))
+        turns.append(Turn(text, "".join(pieces), usage, time.monotonic() - begun))
+        talk.turns.append(conversation.Turn(text, turns[-1].answer))
+    return tuple(turns), ""
 
 
-def _ask(engine: Engine, talk: Conversation, question: str, run: Run) -> Turn:
-    """Compute one answer, and print it while it comes."""
-    options = Options(**asdict(run.options)) if run.options else DEFAULTS
-    start = time.monotonic()
-    pieces: list[str] = []
-    usage: Usage | None = None
-    for piece in engine.stream(talk.messages(question), options):
-        if isinstance(piece, Usage):
-            usage = piece
-        else:
-            print(piece, end="", flush=True)
-            pieces.append(piece)
-    print(flush=True)
-    if usage is None:
-        raise EngineCrashed(_("The engine ended an answer without a word about why."))
-    return Turn(question, "".join(pieces), usage, time.monotonic() - start)
+def _printed(number: int, answer: Answer) -> str:
+    return "\n".join((HEADING.format(number=number + 1), *(turn.answer for turn in answer.turns)))
+
+
+def _sampling(options: Options) -> Sampling:
+    return Sampling(options.temperature, options.top_p, options.max_tokens, options.seed)
 
 
 def _now() -> str:

@@ -158,6 +158,12 @@ class NotSupported(Failure):
     code, meaning = 23, "the engine or the model cannot do what was asked for"
 
 
+class EndpointFailure(Failure):
+    """A model that somebody else serves did not answer."""
+
+    code, meaning = 24, "an endpoint refused a request or broke off an answer"
+
+
 class NotReady(Failure):
     """A launched service did not answer; what was made for it has been undone."""
 

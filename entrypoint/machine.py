@@ -8,6 +8,7 @@ it that can be seen.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -56,6 +57,14 @@ def memory(root: Path = ROOT) -> Memory:
         available = min(available, max(0, bound - used + _cached_files(folder)))
     # Version 1 writes "no limit" as a huge number.
     return Memory(total, limit if limit < total else None, available)
+
+
+def peak(root: Path = ROOT) -> int:
+    """Return the most memory that this process and its children have had, in bytes."""
+    me = root / "proc/self"
+    children = " ".join(_text(path) for path in me.glob("task/*/children")).split()
+    statuses = [_text(folder / "status") for folder in (me, *(root / "proc" / n for n in children))]
+    return sum(1024 * int(found) for found in re.findall(r"VmHWM:\s+(\d+) kB", "\n".join(statuses)))
 
 
 def threads(root: Path = ROOT, cpus: Collection[int] | None = None) -> int:

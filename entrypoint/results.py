@@ -23,7 +23,6 @@ from entrypoint.tomlfile import record
 
 SCHEMA = 1
 LINES = "answers.jsonl"
-HEADING = "问题{number}："  # the tutorial's, whatever the user's language
 
 
 @dataclass(frozen=True)
@@ -211,15 +210,6 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def write_transcript(self) -> None:
-        """Write transcript.md anew, in one step."""
-        if self.folder:
-            path = self.folder / "transcript.md"
-            scratch = path.with_suffix(".tmp")
-            with writing(path):
-                scratch.write_text(transcript(self.answers), encoding="utf-8")
-                os.replace(scratch, path)
-
     def _open(self, file: BinaryIO, path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,46 +229,6 @@ def dump(answer: Answer) -> bytes:
     """Return the line of an answer."""
     line = {"schema": SCHEMA, **asdict(answer)}
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
-
-
-def transcript(answers: Iterable[Answer]) -> str:
-    """Return the answers as Markdown: a chapter for each run, in order."""
-    return "\n".join(
-        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(given, 1))
-        for run, given in runs(answers).items()
-    )
-
-
-def _chapter(run: Run) -> str:
-    options = asdict(run.options) | {"system": run.system or None} if run.options else {}
-    facts = [
-        *(f"`{file.sha256}`" for file in run.files),
-        *((run.endpoint,) if run.endpoint else ()),
-        run.engine,
-        *(f"{name} {value}" for name, value in options.items()),
-    ]
-    return f"# {run.model}\n\n{', '.join(facts)}\n"
-
-
-def _section(number: int, answer: Answer) -> str:
-    first, *more = answer.turns
-    heading = f"\n## {HEADING.format(number=number)}{first.question}\n{_quoted(first)}"
-    later = "".join(f"\n**{turn.question}**\n{_quoted(turn)}" for turn in more)
-    return heading + later + (f"\n{answer.error}\n" if answer.error else "")
-
-
-def _quoted(turn: Turn) -> str:
-    """Quote, so that an answer's own headings and open code blocks stay inside it."""
-    quoted = "".join(f"> {line}".rstrip() + "\n" for line in turn.answer.splitlines())
-    if turn.usage is None or turn.seconds is None:
-        return f"\n{quoted}"
-    cost = _("{tokens} tokens in {seconds:.1f} s, {rate:.1f} tok/s, ended by {reason}").format(
-        tokens=turn.usage.completion_tokens,
-        seconds=turn.seconds,
-        rate=turn.usage.rate,
-        reason=turn.usage.finish_reason,
-    )
-    return f"\n{quoted}\n{cost}\n"
 
 
 def _parse(content: bytes, path: Path) -> Loaded:

@@ -1,22 +1,29 @@
+import dataclasses
 import json
+import re
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from entrypoint import __main__ as program
-from entrypoint import battery, catalog, disk, results
+from entrypoint import battery, catalog, disk, machine, results
 from entrypoint.catalog import Catalog, Model, ModelFile
 from entrypoint.engines import Message, Options, Usage
 from entrypoint.errors import (
     ConfigFailure,
     DiskFull,
     EngineCrashed,
+    MessageTooLong,
     NotEnoughMemory,
     NotWritable,
     UnknownModel,
     UsageFailure,
 )
+from entrypoint.progress import Progress
 from entrypoint.results import Run, Sampling
 
 USAGE = Usage(
@@ -47,8 +54,9 @@ class Parrot:
     opened: list["Parrot"]
     last: tuple[str, BaseException] | None
 
-    def __init__(self, model: Model, folder: Path) -> None:
+    def __init__(self, model: Model, folder: Path, *, parallel: int) -> None:
         self.model, self.folder, self.closed = model, folder, False
+        self.parallel = parallel
         self.asked: list[tuple[list[Message], Options]] = []
         Parrot.opened.append(self)
 
@@ -70,6 +78,9 @@ class Parrot:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(messages)
+
+    def alive(self) -> bool:
+        return not self.closed
 
     def close(self) -> None:
         self.closed = True
@@ -105,11 +116,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMDEPLOY_MODELS", str(models))
     monkeypatch.setattr(battery, "open_engine", Parrot)
+    monkeypatch.setattr(battery, "_kernels", lambda engine: f"those of {engine}")
     return tmp_path
 
 
 def ask(*words: str) -> None:
-    typed = ["battery", "--questions", "three.toml", *words]
+    """Ask, one question after the other unless told otherwise."""
+    typed = ["battery", "--parallel", "1", "--questions", "three.toml", *words]
     arguments = program._parser().parse_args(typed)
     arguments.run(arguments)
 
@@ -129,11 +142,21 @@ def test_answers_are_printed_as_the_tutorial_does(capsys: pytest.CaptureFixture[
     ask()
     out, err = capsys.readouterr()
     assert out == ALL
-    assert [line.split()[:3] for line in err.splitlines()] == [
-        ["1/3", "50.0", "tok/s"],
-        ["2/3", "50.0", "tok/s"],
-        ["3/3", "50.0", "tok/s"],
-    ]
+    assert re.findall(r"(?m)^(\d)/3  \d+\.\d tok/s  \d+ s left$", err) == ["1", "2", "3"]
+
+
+def test_the_speed_is_that_of_all_pieces_and_so_is_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress(total=2, limit=100)
+    progress.begin()
+    progress._since = time.monotonic() - 1
+    for _ in range(50):
+        progress.piece()
+    progress.answered(40)
+    rate, left = re.findall(r"1/2  ([\d.]+) tok/s  (\d+) s left", capsys.readouterr().err)[0]
+    assert 30 < float(rate) <= 50
+    assert int(left) == 1  # 30 tokens: as many as the first, less the 10 that are there
 
 
 def test_the_tutorials_questions_are_asked_by_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,3 +329,183 @@ def test_a_full_disk_is_named() -> None:
     full = Path("/dev/full")
     with pytest.raises(DiskFull, match="/dev/full"), disk.writing(full):
         full.write_text("x")
+
+
+class Chorus(Parrot):
+    """Several at once: each says a piece, then waits until all have; the first one ends last."""
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
+        barrier = vars(self).setdefault("barrier", threading.Barrier(self.parallel, timeout=9))
+        pieces = super().stream(messages, options)
+        yield next(pieces)
+        barrier.wait()
+        while messages[-1]["content"] == "甲？" and len(lines()) < 2:
+            if Parrot.last:
+                return
+            time.sleep(0.01)
+        yield from pieces
+
+
+def test_several_are_computed_at_once_and_printed_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(battery, "open_engine", Chorus)
+    ask("--parallel", "3", "--output", "out")
+    assert capsys.readouterr().out == ALL
+    assert [line["id"] for line in lines()][-1] == "a", "kept when it ended"
+    machine = results.load(Path("out")).answers[0].machine
+    assert machine is not None
+    assert machine.parallel == 3
+
+
+@pytest.mark.parametrize(
+    ("free", "cores", "parallel"), [(1, 2, 1), (101, 2, 2), (10**6, 2, 3), (10**6, 1, 2)]
+)
+def test_how_many_at_once_follows_questions_memory_and_cores(
+    monkeypatch: pytest.MonkeyPatch, free: int, cores: int, parallel: int
+) -> None:
+    monkeypatch.setattr(machine, "memory", lambda: machine.Memory(10**6, None, free))
+    monkeypatch.setattr(machine, "threads", lambda: cores)
+    monkeypatch.setattr(battery, "PER_CORE", 2)
+    each = dataclasses.replace(model("one", "11"), memory=1, memory_each=100)
+    assert battery._fitting(each, 3) == parallel
+
+
+def test_more_at_once_than_memory_allows_is_refused() -> None:
+    known = catalog.load(Path("models"))
+    large = dataclasses.replace(known.models[0], memory_each=2**58)
+    catalog.dump(Catalog("one", (large,)), Path("models"))
+    with pytest.raises(NotEnoughMemory) as caught:
+        ask("--parallel", "9")
+    assert "--parallel" in caught.value.next
+    ask("--parallel", "1")
+
+
+def test_a_question_that_is_too_long_fails_alone_and_is_not_asked_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Parrot.last = "乙？", MessageTooLong("The messages have 300 tokens.")
+    ask("--output", "out")
+    out, err = capsys.readouterr()
+    assert out == "问题1：\n甲？甲？\n问题2：\n\n问题3：\n丙？丙？\n"
+    assert "问题2：The messages have 300 tokens." in err
+    failed = results.load(Path("out")).answers[1]
+    assert (failed.id, failed.error) == ("b", "The messages have 300 tokens.")
+    assert failed.finish_reason == "error"
+    ask("--output", "out")
+    assert len(questions_asked()) == 3
+
+
+TURNS = """
+[[questions]]
+id = "a"
+turns = ["一？", "二？"]
+"""
+
+
+def test_the_turns_of_a_question_are_one_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("three.toml").write_text(TURNS)
+    ask("--output", "out", "--system", "短答")
+    assert capsys.readouterr().out == "问题1：\n一？一？\n二？二？\n"
+    (engine,) = Parrot.opened
+    assert [[each["content"] for each in messages] for messages, _ in engine.asked] == [
+        ["短答", "一？"],
+        ["短答", "一？", "一？一？", "二？"],
+    ]
+    (answer,) = results.load(Path("out")).answers
+    assert [(turn.question, turn.answer) for turn in answer.turns] == [
+        ("一？", "一？一？"),
+        ("二？", "二？二？"),
+    ]
+    assert answer.tokens == 8
+
+
+def test_a_later_turn_that_is_too_long_keeps_the_earlier_ones() -> None:
+    Path("three.toml").write_text(TURNS)
+    Parrot.last = "二？", MessageTooLong("too long")
+    ask("--output", "out")
+    (answer,) = results.load(Path("out")).answers
+    assert [turn.answer for turn in answer.turns] == ["一？一？", ""]
+    assert answer.error == "too long"
+
+
+def test_two_batteries_cannot_write_one_folder() -> None:
+    with closing(results.Store(Path("out"))), pytest.raises(NotWritable, match="Another battery"):
+        ask("--output", "out")
+    assert not Parrot.opened
+
+
+def test_an_engine_that_dies_ends_the_battery_and_what_is_done_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(battery, "open_engine", Chorus)
+    Parrot.last = "乙？", EngineCrashed("gone")
+    with pytest.raises(EngineCrashed):
+        ask("--output", "out", "--parallel", "3")
+    assert "b" not in {line["id"] for line in lines()}
+
+
+def test_a_transcript_is_imported_once() -> None:
+    Path("old.txt").write_text("问题1：\n旧甲。\n问题2：\n旧乙。\n")
+    for _ in range(2):
+        ask("--import", "old.txt", "--model-name", "ChatGLM3-6B", "--output", "out")
+    answers = results.load(Path("out")).answers
+    assert [(each.id, each.text, each.run) for each in answers] == [
+        ("a", "旧甲。", Run("ChatGLM3-6B", "import")),
+        ("b", "旧乙。", Run("ChatGLM3-6B", "import")),
+    ]
+    assert "# ChatGLM3-6B" in Path("out/transcript.md").read_text()
+    assert not Parrot.opened
+
+
+def test_what_is_printed_can_be_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    ask()
+    Path("printed.txt").write_text(capsys.readouterr().out)
+    ask("--import", "printed.txt", "--model-name", "Parrot", "--output", "out")
+    assert [each.text for each in results.load(Path("out")).answers] == [
+        "甲？甲？",
+        "乙？乙？",
+        "丙？丙？",
+    ]
+
+
+def test_a_transcript_cannot_answer_several_turns() -> None:
+    Path("three.toml").write_text(TURNS)
+    Path("old.txt").write_text("问题1：\n旧甲。\n")
+    with pytest.raises(UsageFailure, match="a has several turns"):
+        ask("--import", "old.txt", "--model-name", "m", "--output", "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--import", "old.txt"),
+        ("--import", "old.txt", "--model-name", "m"),
+        ("--model-name", "m", "--output", "out"),
+        ("--endpoint", "http://127.0.0.1:1/v1"),
+        ("--endpoint", "nonsense", "--model", "m"),
+        ("--parallel", "0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words: tuple[str, ...]) -> None:
+    Path("old.txt").write_text("问题1：\n旧甲。\n")
+    with pytest.raises(UsageFailure):
+        ask(*words)
+
+
+def test_models_of_an_endpoint_are_asked_without_a_catalogue(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMDEPLOY_MODELS", "/nowhere")
+
+    def open_(address: str, name: str) -> Parrot:
+        return Parrot(model(name, address), Path(), parallel=1)
+
+    monkeypatch.setattr("entrypoint.engines.endpoint.Endpoint", open_)
+    address = "http://127.0.0.1:1/v1"
+    ask("--endpoint", address, "--model", "x", "--model", "y", "--output", "out")
+    assert capsys.readouterr().out == f"# x\n{ALL}# y\n{ALL}"
+    first = results.load(Path("out")).answers[0]
+    assert (first.run.model, first.run.engine, first.run.endpoint) == ("x", "endpoint", address)
+    assert first.memory is None

@@ -203,3 +203,15 @@ def test_no_writable_tmp_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotWritable, match="no folder for temporary files") as caught:
         machine.require_scratch()
     assert "--tmpfs /tmp" in caught.value.next
+
+
+def test_the_peak_is_that_of_the_process_and_its_children(tmp_path: Path) -> None:
+    for pid, kilobytes in (("self", 3), ("71", 4), ("72", 5), ("99", 100)):
+        folder = tmp_path / "proc" / pid
+        folder.mkdir(parents=True)
+        (folder / "status").write_text(f"Name:\tpython\nVmHWM:\t    {kilobytes} kB\nVmRSS: 1 kB\n")
+    for task, children in (("7", "71 72 "), ("8", "")):
+        (tmp_path / "proc/self/task" / task).mkdir(parents=True)
+        (tmp_path / "proc/self/task" / task / "children").write_text(children)
+    assert machine.peak(tmp_path) == 12 * 1024
+    assert machine.peak() > 2**20

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.settings import ROOT
 from entrypoint import questions
 from entrypoint.errors import ConfigFailure, NotUtf8
 from entrypoint.questions import Checker, Point, Question
@@ -60,6 +61,12 @@ def test_a_question_may_have_several_turns_and_all_that_is_to_be_checked(path: P
     )
     assert questions.load(path)[0].asks == ("My name is Bo.", "What is my name?")
     assert Question("b", "1").asks == ("1",)
+
+
+def test_the_example_in_the_documentation_is_a_list(path: Path) -> None:
+    text = (ROOT / "docs/battery.md").read_text(encoding="utf-8")
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    assert [question.id for question in questions.load(path)] == ["capital", "name", "sum"]
 
 
 @pytest.mark.parametrize(

@@ -180,52 +180,8 @@ def test_a_strange_line_is_left_alone(path: Path) -> None:
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     store = Store(None)
     store.add(ONE)
-    store.write_transcript()
     store.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_transcript_keeps_the_marks_of_an_answer_inside_it() -> None:
-    marked = dataclasses.replace(
-        ONE, turns=(Turn("甲？", "# 标题\n\n```python\nprint(1)", USAGE, 0.5),)
-    )
-    failed = dataclasses.replace(OLD, error="Too long.")
-    assert results.transcript([marked, TWO, failed]).splitlines() == [
-        "# one",
-        "",
-        "`11`, llamacpp, temperature 0, top_p 0.9, max_tokens 512, seed None, system None",
-        "",
-        "## 问题1：甲？",
-        "",
-        "> # 标题",
-        ">",
-        "> ```python",
-        "> print(1)",
-        "",
-        "4 tokens in 0.5 s, 50.0 tok/s, ended by stop",
-        "",
-        "## 问题2：乙？",
-        "",
-        "> 乙。",
-        "",
-        "4 tokens in 0.5 s, 50.0 tok/s, ended by stop",
-        "",
-        "**丙？**",
-        "",
-        "> 丙。",
-        "",
-        "4 tokens in 0.2 s, 50.0 tok/s, ended by stop",
-        "",
-        "# old",
-        "",
-        "import",
-        "",
-        "## 问题1：甲？",
-        "",
-        "> 旧的。",
-        "",
-        "Too long.",
-    ]
 
 
 def test_the_published_schema_is_that_of_the_dataclasses() -> None:

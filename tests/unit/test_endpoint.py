@@ -1,0 +1,230 @@
+"""The engine `endpoint` with a real server on the loopback, which says what a test makes it say."""
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from entrypoint.engines import Message, Options, Usage
+from entrypoint.engines import endpoint as module
+from entrypoint.engines.endpoint import Endpoint
+from entrypoint.errors import EndpointFailure, MessageTooLong, NotSupported, UsageFailure
+
+HELLO: list[Message] = [{"role": "user", "content": "你好"}]
+BEGUN = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def piece(text: str, reason: str | None = None) -> bytes:
+    choice = {"delta": {"content": text} if text else {}, "finish_reason": reason}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each request with the next of `script`: a status and a body."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[tuple[int, bytes]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.hang = threading.Event()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append({"path": self.path, "key": self.headers["Authorization"], **body})
+        status, content = self.server.script.pop(0)
+        if not status:  # drops the connection without a word
+            return
+        self.send_response(status)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(content)
+        if content.endswith(b"hang\n\n"):
+            self.wfile.flush()
+            self.server.hang.wait(20)
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.delenv(module.KEY, raising=False)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.hang.set()
+        server.shutdown()
+        thread.join()
+
+
+WHOLE = (200, BEGUN + piece("你好") + piece("！") + piece("", "stop") + USAGE + DONE)
+
+
+def answer(server: Server, **settings: Any) -> tuple[str, Usage]:
+    options = Options(**settings)
+    *texts, usage = Endpoint(server.address + "/", "their-model").stream(HELLO, options)
+    assert isinstance(usage, Usage)
+    return "".join(map(str, texts)), usage
+
+
+def test_an_answer_is_pieces_and_then_its_usage(server: Server) -> None:
+    server.script = [WHOLE]
+    text, usage = answer(server, temperature=0, seed=7, max_tokens=5, stop=("\n",))
+    assert text == "你好！"
+    assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (9, 0, 5)
+    assert usage.finish_reason == "stop"
+    assert usage.first_token > 0
+    assert server.asked == [
+        {
+            "path": "/v1/chat/completions",
+            "key": None,
+            "model": "their-model",
+            "messages": HELLO,
+            "temperature": 0,
+            "top_p": 0.9,
+            "max_tokens": 5,
+            "seed": 7,
+            "stop": ["\n"],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+
+
+def test_the_key_comes_from_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(module.KEY, "sesame")
+    server.script = [WHOLE]
+    answer(server)
+    assert server.asked[0]["key"] == "Bearer sesame"
+
+
+def test_a_server_that_counts_no_tokens_is_counted_by_pieces(server: Server) -> None:
+    server.script = [(200, BEGUN + piece("你好") + piece("！", "length"))]
+    _text, usage = answer(server)
+    assert (usage.completion_tokens, usage.finish_reason) == (2, "length")
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_a_busy_server_is_asked_again(server: Server, status: int) -> None:
+    server.script = [(status, b""), (status, b"{}"), WHOLE]
+    assert answer(server)[0] == "你好！"
+    assert len(server.asked) == 3
+
+
+def test_after_a_few_tries_it_is_told(server: Server) -> None:
+    server.script = [(503, b'{"error": {"message": "no GPU left"}}')] * 9
+    with pytest.raises(EndpointFailure, match="did not answer") as caught:
+        answer(server)
+    assert caught.value.why == "It answered 503: no GPU left"
+    assert len(server.asked) == module.TRIES
+    assert caught.value.code == 24
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(401, "LLMDEPLOY_API_KEY"), (403, "LLMDEPLOY_API_KEY"), (404, "/v1"), (400, "temperature?")],
+)
+def test_a_refusal_is_told_at_once(server: Server, status: int, told: str) -> None:
+    server.script = [(status, b'{"error": "temperature?"}')]
+    with pytest.raises(EndpointFailure) as caught:
+        answer(server)
+    assert told in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_a_conversation_longer_than_the_context_is_told_as_such(server: Server) -> None:
+    error = {"message": "9000 tokens are too many", "code": "context_length_exceeded"}
+    server.script = [(400, json.dumps({"error": error}).encode())]
+    with pytest.raises(MessageTooLong, match="9000 tokens"):
+        answer(server)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (BEGUN + piece("你"), "closed in the middle"),
+        (BEGUN + piece("你") + b'data: {"choices": [{"del', "not of OpenAI's API"),
+        (b"data: nonsense\n\n", "not of OpenAI's API"),
+        (b"data: [1]\n\n", "not of OpenAI's API"),
+        (b"<html>Welcome</html>", "closed in the middle"),
+        (b'data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_told_and_not_asked_again(
+    server: Server, body: bytes, why: str
+) -> None:
+    server.script = [(200, body)]
+    with pytest.raises(EndpointFailure) as caught:
+        answer(server)
+    assert why in caught.value.why
+    assert server.address in caught.value.what
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_forever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    server.script = [(200, BEGUN + piece("hang"))]
+    server.script[0] = (200, server.script[0][1] + b": hang\n\n")
+    with pytest.raises(EndpointFailure, match="did not answer") as caught:
+        answer(server)
+    assert "Nothing came for" in caught.value.why
+
+
+def test_closing_it_breaks_off_what_is_being_answered(server: Server) -> None:
+    server.script = [(200, BEGUN + piece("hang") + b": hang\n\n")]
+    engine = Endpoint(server.address, "m")
+    stream = engine.stream(HELLO, Options())
+    assert next(stream) == "hang"
+    assert engine.alive()
+    threading.Timer(0.1, engine.close).start()
+    with pytest.raises(EndpointFailure):
+        next(stream)
+    assert not engine.alive()
+    engine.close()
+
+
+def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITS", (0, 0, 0))
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(EndpointFailure, match=address) as caught:
+        list(Endpoint(address, "m").stream(HELLO, Options()))
+    assert caught.value.why == "Connection refused"
+
+
+@pytest.mark.parametrize("address", ["host:8000", "ftp://host/", "http://", "http://h:port/v1", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageFailure, match="is not the address of an endpoint"):
+        Endpoint(address, "m")
+
+
+def test_what_the_api_cannot_do_is_said() -> None:
+    engine = Endpoint("https://host/v1", "m")
+    with pytest.raises(NotSupported):
+        list(engine.stream("a raw text", Options()))
+    with pytest.raises(NotSupported):
+        engine.count_tokens(HELLO)
