@@ -21,7 +21,7 @@ LINTERS = (
     ("lint-imports", "--no-cache"),
     ("hadolint", "docker/Dockerfile"),
     ("cog", "--check", "-P", "-I", "docs", "README.md", "README.zh-CN.md"),
-    ("shellcheck", "llmdeploy", ".ci/run"),
+    ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/vm/prepare.sh"),
 )
 
 

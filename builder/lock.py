@@ -21,6 +21,7 @@ ENV = ROOT / "env"
 CONDA = "conda-linux-64.lock"
 UV = (
     *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"),
+    "--emit-build-options",
     *("--universal", "--python-version", "3.11"),
 )
 

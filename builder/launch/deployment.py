@@ -17,6 +17,7 @@ from entrypoint.language import _
 FILE: Final = ROOT / "deploy.toml"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules
 PORTS: Final = range(1, 65536)
+DISKS: Final = range(20, 501)
 SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
@@ -56,6 +57,27 @@ class K8s:
 
 
 @dataclass(frozen=True)
+class Ecs:
+    """Virtual machines of Alibaba Cloud; `cidr` is who may ask, `disk` in GiB, `bandwidth` Mbit/s.
+
+    `ram_role` lets a machine log in to the ACR instance `registry_instance` and read the API keys
+    from the KMS secret `secret`. `endpoint` is that of a private cloud.
+    """
+
+    instance_type: str
+    image_id: str
+    vpc: str
+    vswitch: str
+    cidr: str
+    ram_role: str = ""
+    registry_instance: str = ""
+    secret: str = ""
+    disk: int = 40
+    bandwidth: int = 0
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One deployment. `cpus`, `memory` in MiB and `parallel` answers are those of each replica.
 
@@ -76,9 +98,11 @@ class Deployment:
     port: int = 8000
     keys: str = ""
     patience: int = 300
+    region: str = "cn-shanghai"
     compose: Compose = Compose()
     swarm: Swarm = Swarm()
     k8s: K8s = K8s()
+    ecs: Ecs | None = None
 
 
 def load(path: Path = FILE) -> Deployment:
@@ -105,6 +129,7 @@ def _check(found: Deployment, where: str) -> None:
         "k8s.service": found.k8s.service in SERVICES,
         "k8s.allow": all(map(_is_network, found.k8s.allow)),
         "k8s.cpu_percent": found.k8s.cpu_percent > 0,
+        **(_sensible_ecs(found.ecs) if found.ecs else {}),
     }
     for key, fits in sensible.items():
         if not fits:
@@ -116,6 +141,15 @@ def _check(found: Deployment, where: str) -> None:
                 if key == "name"
                 else "",
             )
+
+
+def _sensible_ecs(ecs: Ecs) -> dict[str, bool]:
+    return {
+        "ecs.cidr": _is_network(ecs.cidr),
+        "ecs.disk": ecs.disk in DISKS,
+        "ecs.bandwidth": ecs.bandwidth >= 0,
+        "ecs.ram_role": bool(ecs.ram_role) or not (ecs.secret or ecs.registry_instance),
+    }
 
 
 def _is_network(cidr: str) -> bool:

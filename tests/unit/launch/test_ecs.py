@@ -1,0 +1,55 @@
+"""What a virtual machine and RunInstances get."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from builder.launch import ecs, userdata
+from builder.launch.deployment import Deployment, Ecs
+from entrypoint.errors import ConfigFailure
+
+IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def described(deployment: Deployment) -> Deployment:
+    return replace(
+        deployment,
+        ecs=Ecs(
+            instance_type="ecs.g8i.large",
+            image_id="debian_12",
+            vpc="vpc-1",
+            vswitch="vsw-1",
+            cidr="10.0.0.0/8",
+            ram_role="puller",
+            registry_instance="cri-1",
+            secret="chat-keys",  # noqa: S106 - a name
+        ),
+    )
+
+
+def test_the_rendered_files(
+    described: Deployment, golden: Callable[[str, Deployment], None]
+) -> None:
+    golden("ecs", described)
+
+
+def test_user_data_is_small_and_says_no_secret(described: Deployment) -> None:
+    text = ecs.render(described, IMAGE)["user-data.yaml"]
+    assert text.startswith("#cloud-config\n")
+    assert len(text.encode()) < userdata.LARGEST
+    assert "/deploy.keys" not in text
+    files = {each["path"]: each for each in yaml.safe_load(text)["write_files"]}
+    assert "SECRET=chat-keys" in files["/etc/llmdeploy/service.env"]["content"]
+
+
+def test_user_data_that_is_too_large(described: Deployment) -> None:
+    with pytest.raises(ConfigFailure, match="a cloud takes 16384"):
+        ecs.render(replace(described, model="m" * 16_000), IMAGE)
+
+
+def test_no_table(deployment: Deployment) -> None:
+    with pytest.raises(ConfigFailure, match=r"no table \[ecs\]"):
+        ecs.render(deployment, IMAGE)
