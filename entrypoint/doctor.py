@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import entrypoint
-from entrypoint import catalog, machine, table, weights
+from entrypoint import catalog, engines, machine, table, weights
 from entrypoint.arguments import Commands, models_folder
 from entrypoint.catalog import Catalog, Model
+from entrypoint.engines import Backend
 from entrypoint.errors import Failure
 from entrypoint.language import _
 
@@ -42,16 +43,19 @@ def register(commands: Commands) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print what was found; raise the first problem that keeps the default model from running."""
-    machines = [_program(), _cpu(), _threads(), _memory(), _scratch()]
     models: list[Finding] = []
-    needed = list(machines)
+    lacking: list[Finding] = []
+    engine: Backend | None = None
     try:
         known = catalog.load(models_folder())
     except Failure as failure:
-        needed.append(Finding("catalog", "", {}, failure))
+        lacking.append(Finding("catalog", "", {}, failure))
     else:
+        engine = engines.find(known.find(None).engine)
         models = [_model(model, known, models_folder()) for model in known.models]
-        needed += [each for each in models if each.name == known.default]
+        lacking += [each for each in models if each.name == known.default]
+    machines = [_program(engine), _cpu(engine), _threads(), _memory(), _scratch()]
+    needed = [*machines, *lacking]
     if arguments.json:
         report = {each.name: _json(each) for each in machines}
         print(json.dumps({**report, "models": [_json(each) for each in models]}, indent=2))
@@ -62,28 +66,25 @@ def run(arguments: Namespace) -> None:
             raise each.problem
 
 
-def _program() -> Finding:
-    import importlib.metadata
-
+def _program(engine: Backend | None) -> Finding:
     facts = {"llmdeploy": entrypoint.__version__}
-    try:
-        facts["llama.cpp"] = importlib.metadata.version("llmdeploy-llamacpp")
-    except importlib.metadata.PackageNotFoundError:
-        facts["llama.cpp"] = ""
+    if engine:
+        name, version = engine.version()
+        facts[name] = version
     return Finding("versions", ", ".join(f"{name} {facts[name]}" for name in facts), facts)
 
 
-def _cpu() -> Finding:
-    from entrypoint.engines import kernels, llamacpp
-
+def _cpu(engine: Backend | None) -> Finding:
     found = machine.cpu()
     facts = {"model": found.model, "flags": sorted(found.flags)}
     try:
-        chosen = kernels.chosen(llamacpp.program("llama-server"))
+        chosen = engine.kernels() if engine else None
     except Failure as problem:
         return Finding("cpu", found.model, {**facts, "kernels": None}, problem)
-    text = _("{model}, kernels for {kernels}").format(model=found.model, kernels=chosen)
-    return Finding("cpu", text, {**facts, "kernels": chosen})
+    text = _("{model}, kernels for {kernels}") if chosen else "{model}"
+    return Finding(
+        "cpu", text.format(model=found.model, kernels=chosen), {**facts, "kernels": chosen}
+    )
 
 
 def _threads() -> Finding:

@@ -98,6 +98,41 @@ class Engine(Protocol):
         ...
 
 
+class Backend(Protocol):
+    """The module of an engine."""
+
+    def load(
+        self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
+    ) -> Engine:
+        """Load `model` from its own `folder`; see `open_engine`."""
+        ...
+
+    def version(self) -> tuple[str, str]:
+        """Return the name of what computes, and its version: "" where it is not installed."""
+        ...
+
+    def kernels(self) -> str:
+        """Return which of its kernels it takes on this CPU, in its own words.
+
+        Raises UnsupportedCpu if it takes none, StageMissing where it is not installed.
+        """
+        ...
+
+
+def find(name: str) -> Backend | None:
+    """Return the engine that the catalogue calls `name`, None if this program has none such."""
+    match name:
+        case "llamacpp":
+            from entrypoint.engines import llamacpp
+
+            return llamacpp
+        case "openvino":
+            from entrypoint.engines import openvino
+
+            return openvino
+    return None
+
+
 def open_engine(
     model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
 ) -> Engine:
@@ -106,11 +141,8 @@ def open_engine(
     `parallel` is how many answers may be computed at once. Raises DamagedModel, NotEnoughMemory,
     UnsupportedCpu or EngineCrashed, and StageMissing where the engine is not installed.
     """
-    match model.engine:
-        case "llamacpp":
-            from entrypoint.engines.llamacpp import LlamaCpp
-
-            return LlamaCpp(model, folder / model.name, context=context, parallel=parallel)
+    if backend := find(model.engine):
+        return backend.load(model, folder / model.name, context=context, parallel=parallel)
     raise StageMissing(
         _("{name} is made for the engine {engine}, which this program does not know.").format(
             name=model.name, engine=model.engine

@@ -6,16 +6,14 @@ it. The server brings the prompt cache, parallel slots and the models' chat temp
 
 from __future__ import annotations
 
-import ctypes
 import http.client
+import importlib.metadata
 import importlib.util
 import json
 import os
 import queue
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -29,22 +27,19 @@ from entrypoint import machine, weights
 from entrypoint.catalog import Model
 from entrypoint.disk import writing
 from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines.child import Child
+from entrypoint.engines.kernels import chosen
 from entrypoint.errors import (
-    EngineCrashed,
     Failure,
     MessageTooLong,
-    NotEnoughMemory,
     NotSupported,
     NotWritable,
     StageMissing,
-    UnsupportedCpu,
 )
 from entrypoint.language import _
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
 POLL = 0.01  # seconds between two looks at a loading server
-TAIL = 12  # lines of the server's log in a message
 
 
 class LlamaCpp:
@@ -60,11 +55,10 @@ class LlamaCpp:
         with writing(scratch):
             self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=scratch))
         self._socket = self._home / "engine.sock"
-        self._log = self._home / "engine.log"
         try:
             asked = context or model.context
             argv = command(model, folder, self._socket, context=asked, parallel=parallel)
-            self._server = _start(argv, self._log)
+            self._child = Child(argv)
             self._load(model, folder)
             # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:
@@ -138,13 +132,12 @@ class LlamaCpp:
 
     def alive(self) -> bool:
         """Tell whether the server runs."""
-        return self._server.poll() is None
+        return self._child.alive()
 
     def close(self) -> None:
         """Free the model; safe to call twice."""
-        if server := getattr(self, "_server", None):
-            server.kill()  # it keeps nothing, and on SIGTERM it would wait for open streams
-            server.wait()
+        if child := getattr(self, "_child", None):
+            child.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _load(self, model: Model, folder: Path) -> None:
@@ -152,9 +145,9 @@ class LlamaCpp:
         with ThreadPoolExecutor(1) as worker:
             checked = worker.submit(weights.require_content, model, folder)
             while not self._ready():
-                if self._server.poll() is not None:
+                if not self._child.alive():
                     checked.result()
-                    raise self._death()
+                    raise self._child.death()
                 time.sleep(POLL)
             checked.result()
 
@@ -216,33 +209,22 @@ class LlamaCpp:
                     raise _refusal(json.load(response)["error"])
                 yield response
             except (OSError, http.client.HTTPException):
-                raise self._death() from None
+                raise self._child.death() from None
 
-    def _death(self) -> Failure:
-        """Say why the server is gone."""
-        try:
-            code = self._server.wait(5)  # the kernel closes its socket before it is a corpse
-        except subprocess.TimeoutExpired:
-            return EngineCrashed(_("The inference engine broke off the connection."), self._tail())
-        if code == -signal.SIGKILL:
-            return NotEnoughMemory(
-                _("The inference engine was killed."),
-                _("Most likely it needed more memory than the machine or the container has."),
-                _("Use a smaller model, or give the container more: docker run -m"),
-            )
-        if code == -signal.SIGILL:
-            return UnsupportedCpu(
-                _("This CPU lacks instructions that the inference engine needs."),
-                next=_("See what it has with: llmdeploy doctor"),
-            )
-        return EngineCrashed(
-            _("The inference engine stopped with exit code {code}.").format(code=code),
-            self._tail(),
-        )
 
-    def _tail(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n  ".join(lines[-TAIL:])
+load = LlamaCpp
+
+
+def version() -> tuple[str, str]:
+    """Return llama.cpp's name and version."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return "llama.cpp", importlib.metadata.version("llmdeploy-llamacpp")
+    return "llama.cpp", ""
+
+
+def kernels() -> str:
+    """Return the instruction set that llama-server takes, such as "zen4"."""
+    return chosen(program("llama-server"))
 
 
 class Connection(http.client.HTTPConnection):
@@ -297,21 +279,6 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     )
     values = [str(word) for option in options.items() for word in option]
     return [str(program("llama-server")), *values, "--fit", "off", *flags]
-
-
-def _start(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start the server out of Ctrl-C's reach; the kernel kills it when this process ends."""
-    prctl = ctypes.CDLL(None).prctl
-    with log.open("wb") as sink:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            # One call into libc, which takes no lock: safe between fork and exec.
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
-        )
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

@@ -370,7 +370,7 @@ def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
         )
         assert isinstance(usage, Usage)
         assert usage.prompt_tokens > memory.BATCH
-        status = Path(f"/proc/{engine._server.pid}/status").read_text()
+        status = Path(f"/proc/{engine._child.pid}/status").read_text()
     finally:
         engine.close()
     (peak,) = (int(line.split()[1]) << 10 for line in status.splitlines() if "VmHWM" in line)

@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from entrypoint import catalog
 from entrypoint.catalog import Catalog, Model
-from entrypoint.engines import Engine, Message, Options, Usage, open_engine
-from entrypoint.engines.llamacpp import LlamaCpp
+from entrypoint.engines import Engine, Options, Usage, open_engine
 from entrypoint.errors import (
     DamagedModel,
     EngineCrashed,
     Failure,
     MessageTooLong,
     NotEnoughMemory,
-    NotWritable,
     UnsupportedCpu,
 )
+from tests.conversations import GREEDY, SMALL, Open, answer, ask, pid, split
 
-SMALL = "smollm2-135m"
 CHINESE = "qwen2.5-coder-0.5b"
-GREEDY = Options(temperature=0, max_tokens=24, seed=1)
-
-Open = Callable[..., Engine]
-
-
-def ask(text: str, *earlier: str) -> list[Message]:
-    """Return a conversation: `earlier` is question, answer, question, answer..."""
-    said = [*earlier, text]
-    return [
-        {"role": "assistant" if n % 2 else "user", "content": each} for n, each in enumerate(said)
-    ]
-
-
-def split(pieces: Iterable[str | Usage]) -> tuple[str, Usage]:
-    *texts, usage = pieces
-    assert isinstance(usage, Usage)
-    assert all(isinstance(text, str) and text for text in texts)
-    return "".join(map(str, texts)), usage
-
-
-def answer(engine: Engine, messages: Sequence[Message], options: Options = GREEDY) -> str:
-    return split(engine.stream(messages, options))[0]
-
-
-@pytest.fixture(scope="session")
-def models(models_dir: Path) -> Catalog:
-    return catalog.load(models_dir)
-
-
-@pytest.fixture(scope="module", params=["llamacpp"])
-def open_(
-    request: pytest.FixtureRequest, models: Catalog, models_dir: Path, unpacked: Path
-) -> Iterator[Open]:
-    """Return a function that opens a model with the engine under test."""
-    (packages,) = unpacked.glob("lib/python3*/site-packages")
-    sys.path.append(os.fspath(packages))
-
-    def open_(name: str = SMALL, **settings: int) -> Engine:
-        model = models.find(name)
-        assert model.engine == request.param
-        return open_engine(model, models_dir, **settings)
-
-    yield open_
-    sys.path.remove(os.fspath(packages))
-
-
-@pytest.fixture(scope="module")
-def engine(open_: Open) -> Iterator[Engine]:
-    with closing(open_()) as engine:
-        yield engine
 
 
 def test_an_answer_is_pieces_and_then_its_usage(engine: Engine) -> None:
@@ -126,20 +73,6 @@ def test_at_temperature_0_a_conversation_repeats_in_a_new_process(open_: Open) -
             first = answer(engine, ask("Name three colours."))
             texts.append((first, answer(engine, ask("And three more?", "Name three.", first))))
     assert texts[0] == texts[1]
-
-
-def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Engine) -> None:
-    question = ask("Name three colours.")
-    first = split(engine.stream(question, GREEDY))
-    follow_up = ask("Which of them is the colour of the sky?", "Name three colours.", first[0])
-    second = split(engine.stream(follow_up, GREEDY))
-    with closing(engine.stream(follow_up, GREEDY)) as stopped:
-        next(stopped)
-    # The cache too: what is computed in other batches differs in its last bits, now and then in
-    # a word.
-    for messages, (text, usage) in ((follow_up, second), (question, first)):
-        again, cost = split(engine.stream(messages, GREEDY))
-        assert (again, cost.cached_tokens) == (text, usage.cached_tokens)
 
 
 def test_a_seed_repeats_a_sampled_answer_and_another_seed_does_not(engine: Engine) -> None:
@@ -211,7 +144,6 @@ def idle(pid: int) -> bool:
 def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> None:
     endless = Options(temperature=1.5, max_tokens=1900)
     with closing(open_(context=2048, parallel=2)) as engine:
-        assert isinstance(engine, LlamaCpp)
         story = ask("Write a very long story.")
         if many:
             with closing(engine.stream_many([story, story], endless)) as several:
@@ -219,33 +151,32 @@ def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> No
         else:
             with closing(engine.stream(story, endless)) as one:
                 next(one)
-        while not idle(engine._server.pid):
+        while not idle(pid(engine)):
             time.sleep(0.01)
 
 
-def test_stop_words_end_an_answer(models: Catalog, models_dir: Path, open_: Open) -> None:
+def test_stop_words_end_an_answer(models: Catalog, folder: Path, open_: Open) -> None:
     model = models.find(SMALL)
     with closing(open_()) as engine:
         whole = answer(engine, ask("Count from 1 to 9."))
     word = whole[10:14]
-    with closing(open_engine(dataclasses.replace(model, stop=(word,)), models_dir)) as engine:
+    with closing(open_engine(dataclasses.replace(model, stop=(word,)), folder)) as engine:
         text, usage = split(engine.stream(ask("Count from 1 to 9."), GREEDY))
     assert text == whole.partition(word)[0]
     assert usage.finish_reason == "stop"
 
 
 def test_close_leaves_nothing_behind_and_may_come_twice(open_: Open, tmp_path: Path) -> None:
-    before = set(tmp_path.parent.iterdir())
-    engine = open_()
-    assert isinstance(engine, LlamaCpp)
-    pid, home = engine._server.pid, engine._home
-    assert home.stat().st_mode & 0o777 == 0o700
-    assert os.getpgid(pid) != os.getpgrp(), "Ctrl-C would reach it"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", os.fspath(tmp_path))
+        engine = open_()
+    number = pid(engine)
+    assert all(path.stat().st_mode & 0o777 == 0o700 for path in tmp_path.iterdir())
+    assert os.getpgid(number) != os.getpgrp(), "Ctrl-C would reach it"
     engine.close()
     engine.close()
-    assert not home.exists()
-    assert not Path(f"/proc/{pid}").exists()
-    assert set(tmp_path.parent.iterdir()) == before
+    assert not Path(f"/proc/{number}").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -260,23 +191,19 @@ def test_an_engine_that_dies_in_an_answer_says_why(
     open_: Open, number: signal.Signals, kind: type[Failure], told: str
 ) -> None:
     with closing(open_()) as engine:
-        assert isinstance(engine, LlamaCpp)
         stream = engine.stream(ask("Write a very long story."), Options(max_tokens=1000))
         next(stream)
-        os.kill(engine._server.pid, number)
+        os.kill(pid(engine), number)
         with pytest.raises(kind, match=told):
             list(stream)
         with pytest.raises(kind, match=told):
             list(engine.stream(ask("Hi"), GREEDY))
 
 
-def copy(model: Model, models_dir: Path, place: Path) -> Path:
-    """Return the model's file, copied into a models folder at `place`."""
-    weights = model.files[0].path
-    target = place / model.name / weights
-    target.parent.mkdir()
-    target.write_bytes((models_dir / model.name / weights).read_bytes())
-    return target
+def copy(model: Model, folder: Path, place: Path) -> Path:
+    """Return the model's weights, copied with all its files into a models folder at `place`."""
+    shutil.copytree(folder / model.name, place / model.name)
+    return place / model.name / model.files[0].path
 
 
 def truncate(weights: Path) -> None:
@@ -297,42 +224,23 @@ def damage_weights(weights: Path) -> None:
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, damage_header, damage_weights])
 def test_a_damaged_model_is_named(
     models: Catalog,
-    models_dir: Path,
+    folder: Path,
     tmp_path: Path,
     open_: Open,  # noqa: ARG001 - it finds the engine
     harm: Callable[[Path], None],
 ) -> None:
-    weights = copy(models.find(SMALL), models_dir, tmp_path)
+    weights = copy(models.find(SMALL), folder, tmp_path)
     harm(weights)
     with pytest.raises(DamagedModel, match=str(weights)):
         open_engine(models.find(SMALL), tmp_path)
 
 
 def test_a_model_that_the_engine_cannot_read_shows_what_the_engine_said(
-    models: Catalog, models_dir: Path, tmp_path: Path, open_: Open
+    models: Catalog, folder: Path, tmp_path: Path, open_: Open
 ) -> None:
     odd = dataclasses.replace(models.find(SMALL), chat_template="{% no such thing %}")
     del open_
     with pytest.raises(EngineCrashed) as caught:
-        open_engine(odd, models_dir)
+        open_engine(odd, folder)
     assert "template" in caught.value.why
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_temporary_folder_that_cannot_be_written_is_named(
-    open_: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/proc")
-    with pytest.raises(NotWritable, match="/proc"):
-        open_()
-
-
-def test_a_folder_too_deep_for_a_socket_is_named(
-    open_: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deep = tmp_path / ("x" * 100)
-    deep.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", os.fspath(deep))
-    with pytest.raises(NotWritable, match="too long"):
-        open_()
-    assert list(deep.iterdir()) == []

@@ -1,0 +1,65 @@
+"""An engine with both small models, one engine after the other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from builder import up
+from builder.settings import Settings
+from entrypoint import catalog
+from entrypoint.catalog import Catalog
+from entrypoint.engines import Engine, open_engine
+from tests.conversations import SMALL, Open
+
+
+@pytest.fixture(scope="module", params=["llamacpp", "openvino"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    """Return the models folder of the engine under test; this process finds the engine."""
+    names = {"llamacpp": "llamacpp_found", "openvino": "openvino_found"}
+    found: Path = request.getfixturevalue(names[request.param])
+    return found
+
+
+@pytest.fixture(scope="module")
+def llamacpp_found(models_dir: Path, unpacked: Path) -> Iterator[Path]:
+    (packages,) = unpacked.glob("lib/python3*/site-packages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
+        yield models_dir
+
+
+@pytest.fixture(scope="module")
+def openvino_found(for_openvino: Settings, openvino_models_dir: Path) -> Iterator[Path]:
+    python = up.on_host(for_openvino).python
+    (packages,) = python.parents[1].glob("lib/python3*/site-packages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
+        patch.setattr(sys, "executable", os.fspath(python))  # what the library was made for
+        yield openvino_models_dir
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Catalog:
+    return catalog.load(folder)
+
+
+@pytest.fixture(scope="module")
+def open_(models: Catalog, folder: Path) -> Open:
+    """Return a function that opens a model with the engine under test."""
+
+    def open_(name: str = SMALL, **settings: int) -> Engine:
+        return open_engine(models.find(name), folder, **settings)
+
+    return open_
+
+
+@pytest.fixture(scope="module")
+def engine(open_: Open) -> Iterator[Engine]:
+    with closing(open_()) as engine:
+        yield engine

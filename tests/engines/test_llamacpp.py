@@ -1,0 +1,60 @@
+"""What only the engine llamacpp promises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from entrypoint import catalog
+from entrypoint.engines import Engine, open_engine
+from entrypoint.errors import NotWritable
+from tests.conversations import GREEDY, SMALL, Open, ask, split
+
+
+@pytest.fixture(scope="module")
+def open_(llamacpp_found: Path) -> Open:
+    model = catalog.load(llamacpp_found).find(SMALL)
+    return lambda: open_engine(model, llamacpp_found)
+
+
+@pytest.fixture(scope="module")
+def engine(open_: Open) -> Iterator[Engine]:
+    with closing(open_()) as engine:
+        yield engine
+
+
+def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Engine) -> None:
+    question = ask("Name three colours.")
+    first = split(engine.stream(question, GREEDY))
+    follow_up = ask("Which of them is the colour of the sky?", "Name three colours.", first[0])
+    second = split(engine.stream(follow_up, GREEDY))
+    with closing(engine.stream(follow_up, GREEDY)) as stopped:
+        next(stopped)
+    # The cache too: what is computed in other batches differs in its last bits, now and then in
+    # a word.
+    for messages, (text, usage) in ((follow_up, second), (question, first)):
+        again, cost = split(engine.stream(messages, GREEDY))
+        assert (again, cost.cached_tokens) == (text, usage.cached_tokens)
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_named(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc")
+    with pytest.raises(NotWritable, match="/proc"):
+        open_()
+
+
+def test_a_folder_too_deep_for_a_socket_is_named(
+    open_: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(deep))
+    with pytest.raises(NotWritable, match="too long"):
+        open_()
+    assert list(deep.iterdir()) == []
