@@ -74,8 +74,9 @@ def _locks(env: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _constraints(intent: Path) -> list[Path]:
+    """Return the files that an intent takes in with -r, or agrees with by -c."""
     lines = intent.read_text(encoding="utf-8").splitlines()
-    return [intent.parent / line.removeprefix("-c ") for line in lines if line.startswith("-c ")]
+    return [intent.parent / line[3:] for line in lines if line.startswith(("-c ", "-r "))]
 
 
 def _header(env: Path, intents: list[Path]) -> str:

@@ -33,6 +33,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
     for each in (
         # Packing has the files three times, the tar once.
         Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
+        Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 95)),
     )
 }
 DEFAULT: Final = "llamacpp"

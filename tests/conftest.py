@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -71,6 +72,26 @@ def models_dir(settings: Settings) -> Path:
         fetch.fetch(settings, [name])
         quantize.quantize(settings, [name])
     return settings.ready_dir
+
+
+@pytest.fixture(scope="session")
+def for_openvino(settings: Settings) -> Settings:
+    """Return the settings of the engine openvino, for which its environment has been built."""
+    from builder import condaenv
+
+    chosen = dataclasses.replace(settings, engine="openvino")
+    condaenv.build(chosen, "auto")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def openvino_models_dir(for_openvino: Settings, models_dir: Path) -> Path:
+    """Return the folder with both small models, rewritten for OpenVINO."""
+    from builder import quantize
+
+    del models_dir  # they are fetched
+    quantize.quantize(for_openvino, ["smollm2-135m", "qwen2.5-coder-0.5b"])
+    return for_openvino.ready_dir
 
 
 @pytest.fixture(scope="module")  # while it is there, nothing else in this thread can use asyncio
