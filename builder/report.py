@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 from entrypoint.language import _
 
@@ -22,3 +24,24 @@ def step(title: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     say(_("took {seconds:.1f} s").format(seconds=time.monotonic() - start))
+
+
+def following(log: Path) -> AbstractContextManager[object]:
+    """Show on a terminal how far a build has come that writes into `log`."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console  # 0.1 s, and few stages need it
+    from rich.live import Live
+
+    return Live(
+        get_renderable=lambda: f"    {_steps(log)}",
+        console=Console(stderr=True, highlight=False),
+        refresh_per_second=1,
+        transient=True,
+    )
+
+
+def _steps(log: Path) -> str:
+    """Return the last "[3/458]" that ninja has written; "" before the first."""
+    counts = re.findall(rb"\[\d+/\d+\]", log.read_bytes()) if log.exists() else []
+    return counts[-1].decode() if counts else ""

@@ -129,19 +129,20 @@ def sources(folder: Path) -> tuple[Path, Path]:
 def _build(folder: Path, log: Path) -> Path:
     """Compile the engine in `folder` and return its wheel."""
     python, source = sources(folder)
-    pip(
-        python,
-        *("wheel", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"),
-        *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source}"),
-        *("--config-settings", f"build-dir={folder / 'build'}"),
-        *("--wheel-dir", folder / "wheel", RECIPE),
-        env={
-            "SOURCE_DATE_EPOCH": str(archive.EPOCH),
-            "CMAKE_GENERATOR": "Ninja",
-            "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
-        },
-        log=log,
-    )
+    with report.following(log):
+        pip(
+            python,
+            *("wheel", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"),
+            *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source}"),
+            *("--config-settings", f"build-dir={folder / 'build'}"),
+            *("--wheel-dir", folder / "wheel", RECIPE),
+            env={
+                "SOURCE_DATE_EPOCH": str(archive.EPOCH),
+                "CMAKE_GENERATOR": "Ninja",
+                "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
+            },
+            log=log,
+        )
     (wheel,) = (folder / "wheel").glob("*.whl")
     return wheel
 
