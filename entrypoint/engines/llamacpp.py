@@ -69,6 +69,9 @@ class LlamaCpp:
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
         """Yield the pieces of one answer, then its Usage."""
+        if options.schema is not None and not isinstance(prompt, str):
+            # Without the parsing of chats, which we skip, the server heeds a schema here only.
+            prompt = self._templated(prompt)
         body = self._body(prompt, options)
         begun = time.monotonic()
         if options.temperature == 0:
@@ -170,6 +173,12 @@ class LlamaCpp:
         with self._send("POST", "/v1/chat/completions", body) as response:
             response.read()
         return True
+
+    def _templated(self, messages: Sequence[Message]) -> str:
+        """Return the text that the model's template makes of a conversation."""
+        with self._send("POST", "/apply-template", {"messages": list(messages)}) as response:
+            text: str = json.load(response)["prompt"]
+        return text
 
     def _body(self, prompt: Prompt, options: Options) -> dict[str, Any]:
         body: dict[str, Any] = {

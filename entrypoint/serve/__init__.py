@@ -103,7 +103,7 @@ def run(arguments: Namespace) -> None:
                 variable=VARIABLE
             ),
         )
-    if server.is_loopback(host):
+    if not (keys or arguments.host or arguments.insecure):
         hint = _(
             "Only this machine is served; for `docker run -p`, give a key with {variable} or"
             " --api-key-file, or say --insecure."

@@ -38,7 +38,10 @@ def document() -> bytes:
     error = answer(wire.Error, _("What is wrong, in OpenAI's error shape."))
 
     def asking(name: str, said: str, body: type, whole: type, event: type) -> dict[str, Any]:
-        events = ("text/event-stream", {"schema": {"type": "string"}, "x-event": named[event]})
+        # Each event's data is JSON, but for the last one, which is [DONE].
+        data = {"type": "string", "contentSchema": named[event]}
+        shape = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+        events = ("text/event-stream", {"schema": shape})
         return operation(
             name,
             said,

@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,11 +112,12 @@ def serve(services: Sequence[Service], keys: Keys, limits: Limits, host: str, po
     listener = listen(host, port)
     _allow_many_files()
     logging.basicConfig(handlers=[journal.Handler()], level=logging.WARNING)
+    server = Server(services, keys, limits)
     # uvicorn raises the signal anew when it has ended in order, which then means success.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if server.should_exit else 143))
     place = listener.getsockname()
     journal.write("listening", host=place[0], port=place[1])
-    Server(services, keys, limits).run(sockets=[listener])
+    server.run(sockets=[listener])
     for service in services:
         if service.failure:
             raise service.failure

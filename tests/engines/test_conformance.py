@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from entrypoint.errors import (
     Failure,
     MessageTooLong,
     NotEnoughMemory,
+    NotSupported,
     UnsupportedCpu,
 )
 from tests.conversations import GREEDY, SMALL, Open, answer, ask, pid, split
@@ -164,6 +168,67 @@ def test_stop_words_end_an_answer(models: Catalog, folder: Path, open_: Open) ->
         text, usage = split(engine.stream(ask("Count from 1 to 9."), GREEDY))
     assert text == whole.partition(word)[0]
     assert usage.finish_reason == "stop"
+
+
+def test_stop_texts_of_a_request_end_an_answer_too(engine: Engine) -> None:
+    whole = answer(engine, ask("Count from 1 to 9."))
+    word = whole[10:14]
+    options = dataclasses.replace(GREEDY, stop=(word, "never said"))
+    text, usage = split(engine.stream(ask("Count from 1 to 9."), options))
+    assert text == whole.partition(word)[0]
+    assert usage.finish_reason == "stop"
+
+
+def test_an_answer_follows_a_json_schema_where_the_engine_can(engine: Engine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}, "count": {"type": "integer"}},
+        "required": ["colour", "count"],
+        "additionalProperties": False,
+    }
+    options = dataclasses.replace(GREEDY, max_tokens=64, schema=schema)
+    try:
+        found = json.loads(answer(engine, ask("Name a colour."), options))
+    except NotSupported:
+        return
+    assert found["colour"] in {"red", "blue"}
+    assert isinstance(found["count"], int)
+
+
+def test_a_schema_that_is_none_is_refused_and_the_next_answer_is_not(engine: Engine) -> None:
+    options = dataclasses.replace(GREEDY, schema={"type": "no such type"})
+    with pytest.raises(NotSupported):
+        answer(engine, ask("Hi"), options)
+    assert answer(engine, ask("Hi"))
+
+
+def test_a_raw_text_is_gone_on_with_without_the_template(engine: Engine) -> None:
+    text, usage = split(engine.stream("Monday, Tuesday, Wednesday,", GREEDY))
+    assert "Thursday" in text
+    assert usage.prompt_tokens < engine.count_tokens(ask("Monday, Tuesday, Wednesday,"))
+
+
+def test_several_threads_are_answered_at_once(open_: Open) -> None:
+    with closing(open_(context=512, parallel=2)) as engine:
+        streams = [engine.stream(ask(f"Count from {n}."), GREEDY) for n in (1, 2)]
+        begun = threading.Barrier(2)
+
+        def read(stream: Iterable[str | Usage]) -> str:
+            pieces = iter(stream)
+            first = next(pieces)
+            begun.wait(60)  # which one would never reach while the other keeps it out
+            return split([first, *pieces])[0]
+
+        with ThreadPoolExecutor(2) as pool:
+            assert all(pool.map(read, streams))
+
+
+def test_an_engine_tells_whether_it_is_alive(open_: Open) -> None:
+    with closing(open_()) as engine:
+        assert engine.alive()
+        os.kill(pid(engine), signal.SIGKILL)
+        while engine.alive():
+            time.sleep(0.01)
 
 
 def test_close_leaves_nothing_behind_and_may_come_twice(open_: Open, tmp_path: Path) -> None:

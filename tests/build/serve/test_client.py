@@ -1,0 +1,134 @@
+"""OpenAI's own Python client, unchanged, against a real model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
+
+from tests.build.serve.conftest import KEY, Process
+from tests.served import until
+
+MODEL = "smollm2-135m"
+QUESTION: list[ChatCompletionUserMessageParam] = [
+    {"role": "user", "content": "Count from 1 to 9, like this: 1, 2, 3."}
+]
+
+
+@pytest.fixture(scope="module")
+def client(api: Process) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{api.url}/v1", api_key=KEY, max_retries=0, timeout=120) as client:
+        yield client
+
+
+def test_a_whole_answer_and_a_streamed_one_are_the_same(client: OpenAI) -> None:
+    whole = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=24, seed=1
+    )
+    text = whole.choices[0].message.content
+    assert text
+    assert whole.usage
+    assert 1 < whole.usage.completion_tokens <= 24
+
+    pieces, costs = [], []
+    for chunk in client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=24, seed=1, stream=True,
+        stream_options={"include_usage": True},
+    ):  # fmt: skip
+        if chunk.choices:
+            pieces.append(chunk.choices[0].delta.content or "")
+        costs.append(chunk.usage)
+    assert "".join(pieces) == text
+    assert len(pieces) > 5
+    assert costs[-1]
+    assert costs[-1].completion_tokens == whole.usage.completion_tokens
+    assert costs[:-1] == [None] * (len(costs) - 1)
+
+
+def test_a_stop_text_ends_an_answer(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stop=["3"]
+    )
+    assert "3" not in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_an_answer_follows_a_schema(client: OpenAI) -> None:
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Shanghai", "Beijing"]}},
+        "required": ["city"],
+    }
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Where is Tongji University?"}],
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "place", "schema": schema, "strict": True},
+        },
+        max_tokens=32,
+    )
+    content = json.loads(answer.choices[0].message.content or "")
+    assert content["city"] in {"Shanghai", "Beijing"}
+
+
+def test_a_raw_text_is_gone_on_with(client: OpenAI) -> None:
+    answer = client.completions.create(
+        model=MODEL, prompt="Monday, Tuesday, Wednesday,", temperature=0, max_tokens=8
+    )
+    assert "Thursday" in answer.choices[0].text
+    streamed = client.completions.create(
+        model=MODEL, prompt="Monday, Tuesday, Wednesday,", temperature=0, max_tokens=8, stream=True
+    )
+    assert "".join(event.choices[0].text for event in streamed) == answer.choices[0].text
+
+
+def test_the_same_client_works_below_the_prefix_of_pai_eas(api: Process) -> None:
+    url = f"{api.url}/api/predict/my_service/v1"
+    with OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=120) as client:
+        assert client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=4).choices
+
+
+def test_models_are_listed(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_errors_are_those_of_the_client(client: OpenAI) -> None:
+    create = client.chat.completions.create
+    with pytest.raises(openai.NotFoundError) as unknown:
+        create(model="nobody", messages=QUESTION)
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        create(model=MODEL, messages=QUESTION, temperature=9)
+    assert wrong.value.param == "temperature"
+    with pytest.raises(openai.BadRequestError) as long:
+        create(model=MODEL, messages=[{"role": "user", "content": "word " * 2000}])
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError):
+        create(
+            model=MODEL,
+            messages=QUESTION,
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "none such"}},
+            },
+        )
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").models.list()
+
+
+def test_a_stream_that_is_closed_stops_its_answer(client: OpenAI, api: Process) -> None:
+    with client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Write a very long story."}],
+        temperature=1.5,
+        stream=True,
+    ) as stream:
+        next(iter(stream))
+    until(lambda: any("model" in entry and "finish_reason" not in entry for entry in api.log[2:]))
+    assert client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=4).choices

@@ -1,0 +1,148 @@
+"""A person at the page, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.served import Served, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HTML = "<img src=x onerror=alert(1)> <b>bold</b> <script>alert(2)</script> **strong** `code`"
+
+
+@pytest.fixture
+def slow() -> Iterator[Served]:
+    """Return a server whose engine waits for `go`."""
+    with serving(halted=True) as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Page]:
+    """Return a new person's page; whatever went wrong in it fails the test."""
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, locale="zh-CN")
+    page = context.new_page()
+    wrong: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.on("request", lambda request: asked.append(request.url))
+    yield page
+    context.close()
+    assert wrong == []
+    assert [url for url in asked if not url.startswith("http://127.0.0.1:")] == []
+
+
+def ask(page: Page, text: str) -> None:
+    page.fill("#question", text)
+    page.keyboard.press("Enter")
+
+
+def last(page: Page) -> str:
+    return page.locator("li.assistant .text").last.inner_text()
+
+
+def test_a_person_types_and_reads_and_finds_it_again_after_a_reload(
+    served: Served, open_page: Page
+) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    assert page.locator("h1").inner_text() == "有什么可以帮您？"
+    page.fill("#question", "第一行")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("第二行")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#send:visible")
+    page.wait_for_selector(".note:has-text('词元')")
+    assert last(page) == "第一行\n第二行"
+    page.reload()
+    assert last(page) == "第一行\n第二行"
+    page.click("#language")
+    assert page.get_attribute("#question", "placeholder") == "Ask anything"
+    page.keyboard.press("Alt+n")
+    assert page.locator("li.assistant").count() == 0
+    page.click("#open-sidebar")
+    page.click(".chat")
+    assert last(page) == "第一行\n第二行"
+
+
+def test_html_in_an_answer_is_text(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, HTML)
+    page.wait_for_selector("li.assistant strong")
+    assert page.locator("li.assistant strong").inner_text() == "strong"
+    assert page.locator("li.assistant code").inner_text() == "code"
+    assert "<img src=x onerror=alert(1)> <b>bold</b> <script>" in last(page)
+    assert page.locator("li.assistant :is(img, b, script)").count() == 0
+
+
+def test_links_lead_to_the_web_only_and_code_is_coloured(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, "[good](https://example.org/) [bad](javascript:alert(1))\n```python\nreturn 1\n```")
+    page.wait_for_selector("li.assistant .keyword")
+    assert page.locator("li.assistant .keyword").inner_text() == "return"
+    assert page.locator("li.assistant a").evaluate_all("all => all.map(a => a.href)") == [
+        "https://example.org/"
+    ]
+
+
+def test_stop_ends_an_answer_and_the_next_one_comes(slow: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{slow.port}/api/predict/svc/")
+    ask(page, "one two three")
+    page.wait_for_selector("#stop:visible")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".note:has-text('已停止')")
+    slow.engine.go.set()
+    ask(page, "again")
+    page.wait_for_selector(".note:has-text('词元')")
+    assert last(page) == "again"
+
+
+def test_it_fits_a_phone_and_has_a_light_and_a_dark_dress(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, "word " * 200 + "x" * 500 + " | a | b |\n|---|---|\n" + "| long | cell |\n" * 3)
+    page.wait_for_selector(".note:has-text('词元')")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    for tag in page.locator("button:visible, select:visible, textarea:visible").all():
+        assert tag.evaluate(
+            "node => node.getAttribute('aria-label') || node.labels?.length"
+            " || node.textContent.trim()"
+        )
+
+
+def test_settings_are_sent_and_kept(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    page.click("#open-settings")
+    page.fill("#system", "be brief")
+    page.fill("#max-tokens", "9")
+    page.keyboard.press("Escape")
+    ask(page, "hi")
+    page.wait_for_selector(".note:has-text('词元')")
+    prompt, options = served.engine.asked[-1]
+    assert [turn["content"] for turn in prompt] == ["be brief", "hi"]  # type: ignore[index]
+    assert options.max_tokens == 9
+    page.reload()
+    page.click("#open-settings")
+    assert page.input_value("#system") == "be brief"
+
+
+def test_the_description_is_shown(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/docs")
+    page.get_by_text("/v1/completions", exact=True).click()
+    assert re.search(r"prompt \*", page.locator("details[open]").inner_text())
