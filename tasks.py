@@ -186,7 +186,7 @@ def bench(_: Context) -> None:
 
 
 DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"
-PLATFORM = "compose, swarm, k8s or ecs / 平台"
+PLATFORM = "compose, swarm, k8s, ecs, eas or dsw / 平台"
 
 
 @stage(

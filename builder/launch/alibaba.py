@@ -46,11 +46,11 @@ def configuration(deployment: Deployment, endpoint: str) -> Any:
     )
 
 
-def call(operation: Callable[..., Answer], *arguments: Any, absent: Answer | None = None) -> Answer:
+def call(operation: Callable[..., Answer], *arguments: Any) -> Answer:
     """Call an operation that may be repeated, and repeat it where that can help.
 
-    It can if the cloud throttles, fails or does not answer in time. With `absent`, that is what is
-    returned when the thing asked about does not exist. Raises Refused with the cloud's words.
+    It can if the cloud throttles, fails or does not answer in time. Raises Refused with the cloud's
+    words.
     """
     import tenacity
 
@@ -62,23 +62,31 @@ def call(operation: Callable[..., Answer], *arguments: Any, absent: Answer | Non
             reraise=True,
         )(operation, *arguments)
     except Exception as error:
-        if absent is not None and status(error) == 404:  # noqa: PLR2004 - as HTTP has it
-            return absent
-        if code(error) or _is_no_answer(error):
-            raise Refused(
-                _("Alibaba Cloud did not do it: {code}.").format(code=code(error) or NO_ANSWER),
-                str(getattr(error, "message", "") or error),
-                _("Nothing of this launch is left behind; what was there before still is."),
-            ) from error
+        if not (code(error) or _is_no_answer(error)):
+            raise
+        raise Refused(
+            _("Alibaba Cloud did not do it: {code}.").format(code=code(error) or NO_ANSWER),
+            str(getattr(error, "message", "") or error),
+            _("Nothing of this launch is left behind; what was there before still is."),
+        ) from error
+
+
+def find(operation: Callable[..., Answer], *arguments: Any) -> Answer | None:
+    """Call an operation that looks at one thing; return None if there is no such thing."""
+    try:
+        return call(operation, *arguments)
+    except Refused as refused:
+        if status(refused.__cause__) == 404:  # noqa: PLR2004 - as HTTP has it
+            return None
         raise
 
 
-def code(error: BaseException) -> str:
+def code(error: BaseException | None) -> str:
     """Return the cloud's code of an error, "" for other errors."""
     return str(getattr(error, "code", "") or "")
 
 
-def status(error: BaseException) -> int:
+def status(error: BaseException | None) -> int:
     """Return the HTTP status of the cloud's answer, 0 for other errors."""
     found = getattr(error, "status_code", None) or getattr(error, "statusCode", None) or 0
     return int(found)

@@ -78,6 +78,31 @@ class Ecs:
 
 
 @dataclass(frozen=True)
+class Eas:
+    """PAI-EAS, on public resources (`instance_type`) or on a dedicated group (`resource`)."""
+
+    instance_type: str = ""
+    resource: str = ""
+    workspace: str = ""
+    vpc: str = ""
+    vswitch: str = ""
+    security_group: str = ""
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Dsw:
+    """PAI-DSW, an instance to work in."""
+
+    instance_type: str
+    workspace: str
+    vpc: str = ""
+    vswitch: str = ""
+    security_group: str = ""
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One deployment. `cpus`, `memory` in MiB and `parallel` answers are those of each replica.
 
@@ -103,6 +128,8 @@ class Deployment:
     swarm: Swarm = Swarm()
     k8s: K8s = K8s()
     ecs: Ecs | None = None
+    eas: Eas | None = None
+    dsw: Dsw | None = None
 
 
 def load(path: Path = FILE) -> Deployment:

@@ -15,7 +15,7 @@ from entrypoint import catalog
 from entrypoint.errors import NotEnoughMemory, UsageFailure
 from entrypoint.language import _
 
-NAMES: Final = ("compose", "swarm", "k8s", "ecs")
+NAMES: Final = ("compose", "swarm", "k8s", "ecs", "eas", "dsw")
 LOCAL: Final = ("compose",)  # these run an image of this machine; the others have to pull it
 MEBIBYTE: Final = 1 << 20
 

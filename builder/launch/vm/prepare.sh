@@ -8,7 +8,7 @@ if ! command -v dockerd >/dev/null; then
     if command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive
         apt-get update
-        apt-get install -y --no-install-recommends docker.io iptables
+        apt-get install -y --no-install-recommends docker.io apparmor iptables
     else
         dnf install -y docker
     fi
