@@ -22,6 +22,7 @@ from entrypoint.compare import advice, contenders, marks, page, scores
 from entrypoint.compare.judge import Judge, Verdict, Verdicts
 from entrypoint.compare.report import SCHEMA, Judging, Question, Report
 from entrypoint.engines import Engine, open_engine
+from entrypoint.errors import UsageFailure
 from entrypoint.language import _
 
 VERDICTS = "verdicts.jsonl"
@@ -64,6 +65,11 @@ def register(commands: Commands) -> None:
         "--judge", metavar="NAME", help=_("a model that says which of two answers is better")
     )
     parser.add_argument(
+        "--judge-endpoint",
+        metavar="URL",
+        help=_("the judge is behind OpenAI's API; its key is in the variable LLMDEPLOY_API_KEY"),
+    )
+    parser.add_argument(
         "--annotate",
         type=Path,
         metavar="FILE",
@@ -82,14 +88,20 @@ def run(arguments: Namespace) -> None:
     """Compare the runs and write the report; print where it is."""
     if arguments.lang:
         os.environ["LLMDEPLOY_LANG"] = arguments.lang
+    if arguments.judge_endpoint and not arguments.judge:
+        raise UsageFailure(
+            _("Which of the endpoint's models?"), next=_("Name it with: --judge NAME")
+        )
     entries, notes = contenders.gather(arguments.runs)
     compared, passed_over = contenders.share(entries, questions.load(arguments.questions))
     names = [entry.name for entry in entries]
+    kept = Verdicts(arguments.output / VERDICTS)
+    judge = _judge(arguments, kept) if arguments.judge else None
     with disk.writing(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.annotate:
         compared = _annotated(arguments.annotate, compared, names)
-    verdicts, judging = _judged(arguments.judge, compared, names, arguments.output)
+    verdicts, judging = _judged(judge, compared, names)
     dimensions = scores.dimensions(compared, names, verdicts)
     shown = tuple(contenders.contender(each, compared, arguments.price) for each in entries)
     _write(
@@ -120,24 +132,40 @@ def _annotated(
     return compared
 
 
-def _judged(
-    name: str | None, compared: Sequence[Question], names: Sequence[str], folder: Path
-) -> tuple[list[Verdict], Judging | None]:
-    """Return the verdicts of the judge called `name`, and their tally; none without a judge."""
-    if name is None:
-        return [], None
+def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
+    """Return the judge that was named: a model of the catalogue, or one behind an endpoint."""
+    if arguments.judge_endpoint:
+        from entrypoint.engines.endpoint import Endpoint
+
+        endpoint = Endpoint(arguments.judge_endpoint, arguments.judge)
+        return Judge(f"{arguments.judge} {arguments.judge_endpoint}", lambda: endpoint, kept)
     models = catalog.load(models_folder())
-    model = models.find(name)
+    model = models.find(arguments.judge)
     machine.require_memory(model, models)
 
-    def open_judge() -> Engine:
+    def opened() -> Engine:
         _say(_("Loading {name}...").format(name=model.display_name))
         return open_engine(model, models_folder())
 
-    known = Verdicts(folder / VERDICTS)
-    with closing(Judge(f"{model.name} {model.files[0].sha256[:16]}", open_judge, known)) as judge:
-        verdicts = list(judge.hear(compared, names))
-        return verdicts, scores.judging(verdicts, judge.name, judge.reused)
+    return Judge(f"{model.name} {model.files[0].sha256[:16]}", opened, kept)
+
+
+def _judged(
+    judge: Judge | None, compared: Sequence[Question], names: Sequence[str]
+) -> tuple[list[Verdict], Judging | None]:
+    """Return a judge's verdicts and their tally; none without a judge."""
+    if judge is None:
+        return [], None
+    verdicts = []
+    with closing(judge):
+        for verdict in judge.hear(compared, names):
+            verdicts.append(verdict)
+            if sys.stderr.isatty():
+                told = _("Verdicts: {n}").format(n=len(verdicts))
+                print(f"\r{told}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    return verdicts, scores.judging(verdicts, judge.name, judge.reused)
 
 
 def _write(folder: Path, report: Report) -> None:

@@ -27,22 +27,25 @@ if TYPE_CHECKING:
 LEAD, POINTS = 0.1, 2  # the difference of two shares, and of counted points, that counts as one
 GOOD, POOR = 0.75, 0.4  # shares that are good or poor whatever the others have
 FASTER = 1.25  # the ratio of two speeds that counts as a difference
+SORTS: tuple[Sort, ...] = ("strength", "weakness", "advice")
 EVEN = 0.5  # the win rate of one as good as the others
 
 
 def findings(
     contenders: Sequence[Contender], dimensions: Sequence[Dimension], questions: Sequence[Question]
 ) -> tuple[Finding, ...]:
-    """Return what the rules say of each contender in turn."""
+    """Return what the rules say of each contender in turn, the good before the bad."""
     names = [each.name for each in contenders]
     found: list[Finding] = []
     for place in range(len(contenders)):
+        mine: list[Finding] = []
         for number, dimension in enumerate(dimensions):
-            found += _points(names, number, dimension, place)
-            found += _opinion(names, number, dimension, place)
-        found += _speed(contenders, place)
-        found += _faults(names, questions, place)
-        found += _choice(contenders, dimensions, place)
+            mine += _points(names, number, dimension, place)
+            mine += _opinion(names, number, dimension, place)
+        mine += _speed(contenders, place)
+        mine += _faults(names, questions, place)
+        mine += _choice(contenders, dimensions, place)
+        found += sorted(mine, key=lambda each: SORTS.index(each.kind))
     return tuple(found)
 
 
@@ -94,7 +97,8 @@ def _points(
     best = max(rivals, key=shares.__getitem__, default=place)
     kind: Sort
     if leader(dimension) == place:
-        kind, text = "strength", _("Ahead in {dimension}.")
+        ahead, poor = _("Ahead in {dimension}."), _("Ahead in {dimension}, but poor.")
+        kind, text = "strength", poor if shares[place] <= POOR else ahead
     elif leads(scores[best], scores[place], source):
         kind, text = "weakness", _("Behind in {dimension}.")
     elif shares[place] >= GOOD:
@@ -184,18 +188,16 @@ def _choice(
     name = contenders[place].name
     compared = {n: each for n, each in enumerate(dimensions) if each.source}
     mine = {n: _score(each.title, n, each, place) for n, each in compared.items()}
-    ahead = [n for n, each in compared.items() if leader(each) == place]
+    poor = [
+        n for n, each in compared.items() if (each.scores[place].share(each.source) or 0) <= POOR
+    ]
+    ahead = [n for n, each in compared.items() if n not in poor and leader(each) == place]
     if ahead:
         listed = _(", ").join(dimensions[n].title for n in ahead)
         text = _("Choose {name} for: {dimensions}.").format(name=name, dimensions=listed)
         yield Finding("advice", name, text, tuple(mine[n] for n in ahead))
     fast = any(each.kind == "strength" for each in _speed(contenders, place))
     if fast:
-        poor = [
-            n
-            for n, each in compared.items()
-            if (each.scores[place].share(each.source) or 0) <= POOR
-        ]
         if len(poor) * 2 >= len(compared) > 0:
             text = _("{name} is fast, but choose it only where poor answers do no harm.")
         else:

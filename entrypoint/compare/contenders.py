@@ -10,7 +10,6 @@ from statistics import median
 
 from entrypoint import results
 from entrypoint.compare.report import Contender, Cost, Question, Reply
-from entrypoint.engines import Options
 from entrypoint.errors import ConfigFailure
 from entrypoint.language import _
 from entrypoint.questions import Question as Asked
@@ -154,19 +153,19 @@ def _names(found: Sequence[tuple[Path, Run]]) -> list[str]:
     """Name each run by its model, and by as much else as tells it from others of that model."""
     names = [run.model for _place, run in found]
     traits = [_traits(place, run) for place, run in found]
-    for trait in traits[0]:
+    for trait in dict.fromkeys(trait for each in traits for trait in each):
         doubled = {name for name in names if names.count(name) > 1}
         for name in doubled:
             same = [n for n, each in enumerate(names) if each == name]
-            if len({traits[n][trait] for n in same}) > 1:
+            if len({traits[n].get(trait, "") for n in same}) > 1:
                 for n in same:
-                    names[n] = ", ".join(part for part in (name, traits[n][trait]) if part)
+                    names[n] = ", ".join(part for part in (name, traits[n].get(trait, "")) if part)
     return names
 
 
 def _traits(place: Path, run: Run) -> dict[str, str]:
     """Return what can tell two runs of one model apart, what says most to people first."""
-    options = asdict(run.options) if run.options else dict.fromkeys(asdict(Options()))
+    options = asdict(run.options) if run.options else {}
     return {
         "quantization": run.quantization,
         "engine": run.engine,

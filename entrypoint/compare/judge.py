@@ -162,11 +162,10 @@ class Judge:
         try:
             pieces = self._engine.stream([{"role": "user", "content": prompt}], OPTIONS)
             reply = "".join(piece for piece in pieces if isinstance(piece, str))
-        except MessageTooLong as failure:  # others may be shorter
-            return "failed", failure.what
         except Failure as failure:
-            self._failures += 1
-            return "failed", failure.what
+            if not isinstance(failure, MessageTooLong):  # others may be shorter
+                self._failures += 1
+            return "failed", " ".join(part for part in (failure.what, failure.why) if part)
         self._failures = 0
         return read(reply), reply
 

@@ -46,6 +46,15 @@ def test_one_is_ahead_and_the_other_behind() -> None:
     ]
 
 
+def test_one_that_is_ahead_and_poor_is_not_recommended_for_it() -> None:
+    assert said([dimension(BAD, Score(Counted(0, 10)))]) == [
+        "a Ahead in logic, but poor.",
+        "a Nothing that was measured here speaks for a over the others.",
+        "b Behind in logic.",
+        "b Nothing that was measured here speaks for b over the others.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("mine", "other"),
     [

@@ -7,6 +7,8 @@ After a wanted change, write what is expected anew; in tests/unit/comparison, wi
 import json
 import re
 import shutil
+import socket
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,11 @@ from typing import Any
 import pytest
 
 from entrypoint import __main__ as program
-from entrypoint.errors import ConfigFailure, NotWritable, UsageFailure
+from entrypoint import catalog
+from entrypoint import compare as mode
+from entrypoint.catalog import Catalog, Model, ModelFile
+from entrypoint.engines import endpoint
+from entrypoint.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
 from entrypoint.questions import TUTORIAL
 
 COMPARISON = Path(__file__).with_name("comparison")
@@ -108,6 +114,116 @@ def test_without_a_judge_nothing_is_said_to_be_judged() -> None:
     assert {score["judge"] for each in told["dimensions"] for score in each["scores"]} == {None}
     assert Path("out/report.html").read_text().count("not judged") >= 10
     assert "No judge was asked" in Path("out/report.md").read_text()
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a model called `judge`, which prefers the answer without Latin letters."""
+
+    class Judge:
+        def __init__(self, *_model: object) -> None: ...
+
+        def stream(self, prompt: list[dict[str, str]], _options: object) -> Iterator[str]:
+            shown = prompt[0]["content"].partition("<answer-A>")[2].partition("</answer-A>")[0]
+            yield "B" if re.search("[A-Za-z]", shown) else "A"
+
+        def close(self) -> None: ...
+
+    model = Model(
+        name="judge",
+        display_name="Judge",
+        engine="llamacpp",
+        quantization="Q4_0",
+        files=(ModelFile("model.gguf", 1, "99" * 32),),
+        context=100,
+        memory=1,
+        languages=("zh",),
+        license="MIT",
+        source="",
+        revision="",
+        chat_template="",
+        stop=(),
+    )
+    catalog.dump(Catalog("judge", (model,)), tmp_path)
+    monkeypatch.setenv("LLMDEPLOY_MODELS", str(tmp_path))
+    monkeypatch.setattr(mode, "open_engine", Judge)
+
+
+@pytest.mark.usefixtures("judge")
+def test_a_judges_opinion_is_shown_beside_the_points_and_its_words_are_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = report(judge="judge")
+    assert told["judging"]["judge"] == "judge 9999999999999999"
+    assert told["judging"]["verdicts"] == 2 * sum(
+        len(each["dimensions"]) for each in told["questions"]
+    )
+    humour = next(each for each in told["dimensions"] if each["name"] == "humour")
+    assert [score["judge"]["rate"] for score in humour["scores"]] == [1, 0]
+    assert [score["counted"] for score in humour["scores"]] == [None, None]
+    assert "Choose qwen2.5-coder-0.5b for" in Path("out/report.md").read_text()
+    page = Path("out/report.html").read_text()
+    assert "a judge&#39;s opinion" in page
+    assert "not judged" not in page
+    assert len(Path("out/verdicts.jsonl").read_text().splitlines()) == 18
+    assert "Loading Judge..." in capsys.readouterr().err
+    assert report(judge="judge")["judging"]["reused"] == 18
+
+
+@pytest.mark.usefixtures("judge")
+def test_a_judge_that_is_not_there_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(UnknownModel):
+        compare(judge="jugde")
+    assert not Path("out").exists()
+
+
+def test_a_judge_behind_an_endpoint_that_is_away_is_counted_as_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoint, "WAITS", (0.0, 0.0, 0.0))
+    with socket.socket() as nobody:  # has the port, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        told = report(judge="far", **{"judge-endpoint": address})
+    assert told["judging"] == {
+        "judge": f"far {address}",
+        "verdicts": 18,
+        "failed": 18,
+        **dict.fromkeys(("reused", "unclear", "refused", "pairs", "flipped"), 0),
+    }
+    assert "failed 18" in Path("out/report.md").read_text()
+    (first, *_more) = Path("out/verdicts.jsonl").read_text().splitlines()
+    assert address in json.loads(first)["reply"]
+
+
+def test_an_endpoint_without_a_name_is_no_judge() -> None:
+    with pytest.raises(UsageFailure, match="Which of the endpoint's models"):
+        compare(**{"judge-endpoint": "http://127.0.0.1:1/v1"})
+
+
+def test_marks_by_hand_are_asked_for_then_read_and_take_precedence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = report(annotate="marks.csv")
+    assert "Fill in the column mark of marks.csv" in capsys.readouterr().err
+    path = Path("marks.csv")
+    rows = path.read_text(encoding="utf-8-sig").splitlines()
+    assert len(rows) == 1 + 18
+    marked = [row + ("2" if "qwen" in row else "9") if ",logic," in row else row for row in rows]
+    path.write_text("\n".join(marked))
+    after = report(annotate="marks.csv")
+    logic = next(each for each in after["dimensions"] if each["name"] == "logic")
+    assert [score["person"]["mean"] for score in logic["scores"]] == [2, 9]
+    assert logic["scores"] == [
+        {**old, "person": new["person"]}
+        for old, new in zip(before["dimensions"][4]["scores"], logic["scores"], strict=True)
+    ]
+    assert ("smollm2-135m", "Ahead in consistency and logic.") in {
+        (each["contender"], each["text"]) for each in after["findings"]
+    }
+    page = Path("out/report.html").read_text()
+    assert "9.0/10, by hand" in page
+    assert "Marks by hand take precedence" in page
 
 
 def test_a_single_run_is_described_and_nothing_advised() -> None:
