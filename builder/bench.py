@@ -31,6 +31,7 @@ PLAN: dict[str, Any] = {
     "text": str(TEXT),
     "question": "请用一句话介绍同济大学。",
     "second": "它在哪座城市？",
+    "verbose": "请尽量详细地回答，至少写五百字。",
     "story": "Write a long story about a lighthouse keeper and the sea.",
     "prefill": 512,
     "decode": 128,
@@ -76,6 +77,7 @@ def run_all(settings: Settings) -> None:
         "llmdeploy": partial(_ours, scene),
         NATIVE: partial(_native, scene),
         OPENVINO: partial(_openvino, scene),
+        "battery": partial(_many, program),
         "docker": partial(_containers, settings),
     }
     found: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
@@ -148,6 +150,11 @@ def _openvino(scene: Scene) -> Figures:
     return {"first": seen.first, "memory": seen.memory, **_speeds(found)}
 
 
+def _many(program: up.Program) -> Figures:
+    found: Figures = json.loads(run(_script(program, "many.py"), env=program.env))
+    return found
+
+
 def _containers(settings: Settings) -> Figures:
     chat = up.command(settings.image_name, "en", terminal=False)
     answer = watch([*chat, *LIMIT], typed=PLAN["question"] + "\n")
@@ -169,6 +176,7 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
     `chat` has the tokens of a chat's second question, "new", and those "computed" for it.
     """
     ours, native, docker = found["llmdeploy"], found[NATIVE], found["docker"]
+    battery = found["battery"]
     return [
         Promise(
             _("decode, ours : native llama.cpp"),
@@ -179,6 +187,11 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
             _("prefill, ours : native llama.cpp"),
             figures.ratio(ours["prefill"], native["prefill"]),
             low=0.95,
+        ),
+        Promise(
+            _("the battery's questions, time at once : one after the other"),
+            figures.ratio(battery["together"], battery["alone"]),
+            high=0.7,
         ),
         Promise(
             _("docker run to first token, seconds above a trivial container"),

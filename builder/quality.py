@@ -17,7 +17,8 @@ from entrypoint.catalog import Catalog, Model, ModelFile
 from entrypoint.errors import CommandFailed, StageMissing
 from entrypoint.language import _
 
-ANSWER = ("--temperature", "0", "--max-tokens", "128")
+# One after the other: at once they would come in any order, and could differ by rounding alone.
+ANSWER = ("--temperature", "0", "--max-tokens", "128", "--parallel", "1")
 CHUNK = "512"  # tokens; the second half of each chunk is scored
 
 

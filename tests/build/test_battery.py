@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from entrypoint import catalog, questions
+from entrypoint import catalog, machine, questions, results
 
 Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "CompletedProcess[str]"]
 
-SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "32")
+SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "32", "--parallel", "1")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -64,16 +64,26 @@ def test_both_models_answer_the_ten_questions(run: Run, models_dir: Path, tmp_pa
     assert re.findall(r"^(\d+/20)  [\d.]+ tok/s  \d+ s left$", done.stderr, re.MULTILINE) == [
         f"{n}/20" for n in range(1, 21)
     ]
-    answers = lines(tmp_path)
+    answers = results.load(tmp_path).answers
     known = catalog.load(models_dir)
-    asked = [(name, question) for name in names for question in questions.load()]
-    for answer, (name, question) in zip(answers, asked, strict=True):
-        assert (answer["model"], answer["id"]) == (name, question.id)
-        assert answer["sha256"] == known.find(name).files[0].sha256
-        assert answer["answer"] in done.stdout
-        assert 1 <= answer["completion_tokens"] <= 8
-        assert answer["finish_reason"] in {"stop", "length"}
-    assert any("深度学习" in answer["answer"] for answer in answers)
+    for asked, given in results.runs(answers).items():
+        assert asked.files == known.find(asked.model).files
+        assert {answer.id for answer in given} == {question.id for question in questions.load()}
+    assert [asked.model for asked in results.runs(answers)] == list(names)
+    for answer in answers:
+        assert answer.text in done.stdout
+        assert 1 <= answer.tokens <= 8
+        assert answer.finish_reason in {"stop", "length"}
+        assert answer.machine is not None
+        assert answer.machine.kernels
+        assert answer.machine.parallel > 1
+        model = known.find(answer.run.model)
+        assert answer.memory is not None
+        weights = model.files[0].size
+        # The catalogue tells the engine's need beforehand; the program itself is beside it.
+        expected = machine.need(model, answer.machine.parallel)
+        assert weights < answer.memory < 1.1 * expected + 100 * 2**20
+    assert any("深度学习" in answer.text for answer in answers)
 
 
 def test_killed_and_started_again_it_ends_with_the_same_answers(
@@ -90,13 +100,57 @@ def test_killed_and_started_again_it_ends_with_the_same_answers(
     assert again.returncode == 0
     assert again.stderr.count("tok/s") == 10 - len(kept)
     assert lines(tmp_path)[: len(kept)] == kept
-    assert [each["answer"] for each in lines(tmp_path)] == [each["answer"] for each in lines(whole)]
+    texts = [[each.text for each in results.load(folder).answers] for folder in (tmp_path, whole)]
+    assert texts[0] == texts[1]
 
 
-def test_ctrl_c_stops_the_engine_and_keeps_what_is_done(
-    start: Start, models_dir: Path, tmp_path: Path
+def test_killed_with_several_on_their_way_it_asks_only_the_missing_ones(
+    start: Start, run: Run, models_dir: Path, tmp_path: Path
 ) -> None:
-    with start(*SMALL, "--output", tmp_path) as process:
+    words = (*SMALL[:-1], "4", "--output", tmp_path)
+    with start(*words) as process:
+        wait_for(2, tmp_path, process)
+        process.kill()
+    kept = lines(tmp_path)
+    while engines(models_dir):
+        time.sleep(0.01)
+    again = run(*words)
+    assert again.returncode == 0
+    assert again.stderr.count("tok/s") == 10 - len(kept)
+    loaded = results.load(tmp_path)
+    assert {answer.id for answer in loaded.answers} == {each.id for each in questions.load()}
+    assert loaded.repeated == ()
+    assert re.findall(r"^问题(\d+)：$", again.stdout, re.MULTILINE) == [
+        str(n) for n in range(1, 11)
+    ]
+
+
+def test_a_question_longer_than_the_context_fails_alone(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        f"""
+        [[questions]]
+        id = "long"
+        text = "{"word " * 9000}"
+        [[questions]]
+        id = "name"
+        turns = ["My name is Bo.", "What is my name?"]
+        """
+    )
+    done = run(*SMALL, "--questions", mine, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    long, name = results.load(tmp_path).answers
+    assert "the model's context has 8192" in long.error
+    assert f"问题1：{long.error}" in done.stderr
+    assert [turn.question for turn in name.turns] == ["My name is Bo.", "What is my name?"]
+    assert "Bo" in name.text
+
+
+@pytest.mark.parametrize("parallel", ["1", "3"])
+def test_ctrl_c_stops_the_engine_and_keeps_what_is_done(
+    start: Start, models_dir: Path, tmp_path: Path, parallel: str
+) -> None:
+    with start(*SMALL[:-1], parallel, "--output", tmp_path) as process:
         wait_for(1, tmp_path, process)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -125,6 +179,9 @@ def test_a_disk_that_fills_up_is_named_and_what_is_kept_is_whole(
         (("--model", "smollm2-135n"), 3, "Did you mean smollm2-135m?"),
         (("--questions", "/dev/null"), 4, "/dev/null"),
         (("--temprature", "1"), 2, "Did you mean --temperature?"),
+        (("--parallel", "256", "--model", "qwen2.5-coder-0.5b"), 12, "--parallel"),
+        (("--endpoint", "http://127.0.0.1:9/v1", "--model", "m"), 24, "http://127.0.0.1:9/v1"),
+        (("--import", "/nowhere", "--model-name", "m", "--output", "/proc/x"), 4, "/nowhere"),
     ],
 )
 def test_wrong_input_is_one_message_and_a_code(

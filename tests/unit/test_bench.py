@@ -15,12 +15,13 @@ CHAT = {"prompt": 30, "new": 14, "computed": 15}
 
 
 def measured(
-    *, ours: float = 95, answer: float = 1.8
+    *, ours: float = 95, answer: float = 1.8, together: float = 0.7
 ) -> Mapping[str, Mapping[str, Sequence[float]]]:
     rounds = bench.ROUNDS
     return {
         "llmdeploy": {"decode": [ours] * rounds, "prefill": [ours] * rounds},
         bench.NATIVE: {"decode": [100.0] * rounds, "prefill": [100.0] * rounds},
+        "battery": {"alone": [1.0] * rounds, "together": [together] * rounds},
         "docker": {"answer": [answer] * rounds, "trivial": [0.5] * rounds},
     }
 
@@ -84,6 +85,11 @@ def test_a_slower_engine_breaks_both_speeds() -> None:
 def test_a_slower_start_of_the_container_is_told() -> None:
     (title,) = broken(measured(answer=1.9))
     assert "docker run" in title
+
+
+def test_questions_that_gain_too_little_from_each_other_are_told() -> None:
+    (title,) = broken(measured(together=0.71))
+    assert "at once" in title
 
 
 def test_a_second_question_that_is_computed_with_its_history_is_told() -> None:
@@ -167,4 +173,4 @@ def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
     assert "| perplexity, fixed text | 1.15 | 46.00 | 40.00 |" in page
     assert "1 of 2 answers differ" in page
     assert "* Q4_0: 同济 大学\n\n* Q4_K_M: 复旦大学" in page
-    assert page.count("* held: ") == 4
+    assert page.count("* held: ") == 5

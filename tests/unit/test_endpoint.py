@@ -14,6 +14,8 @@ from entrypoint.engines import Message, Options, Usage
 from entrypoint.engines import endpoint as module
 from entrypoint.engines.endpoint import Endpoint
 from entrypoint.errors import EndpointFailure, MessageTooLong, NotSupported, UsageFailure
+from entrypoint.serve.keys import Keys
+from tests.served import serving
 
 HELLO: list[Message] = [{"role": "user", "content": "你好"}]
 BEGUN = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
@@ -228,3 +230,16 @@ def test_what_the_api_cannot_do_is_said() -> None:
         list(engine.stream("a raw text", Options()))
     with pytest.raises(NotSupported):
         engine.count_tokens(HELLO)
+
+
+def test_our_own_service_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(module.KEY, "sesame")
+    with serving(keys=Keys("sesame", None)) as served:
+        engine = Endpoint(f"http://127.0.0.1:{served.port}/v1", "polly")
+        *texts, usage = engine.stream(
+            [{"role": "user", "content": "say it"}], Options(max_tokens=9)
+        )
+    assert "".join(map(str, texts)) == "say it"
+    assert isinstance(usage, Usage)
+    assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (10, 4, 2)
+    assert usage.finish_reason == "length"
