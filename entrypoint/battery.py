@@ -24,7 +24,7 @@ from entrypoint import catalog, conversation, machine, questions, transcript
 from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
 from entrypoint.catalog import Catalog, Model
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Engine, Options, Usage, open_engine
+from entrypoint.engines import Engine, Options, Usage, find, open_engine
 from entrypoint.errors import EngineCrashed, MessageTooLong, UsageFailure
 from entrypoint.language import _
 from entrypoint.progress import Page, Progress
@@ -46,7 +46,8 @@ class Contender:
 
     title: str
     run: Run
-    machine: Machine
+    parallel: int
+    machine: Callable[[], Machine]
     open: Callable[[], Engine]
 
 
@@ -174,25 +175,22 @@ def _model(model: Model, models: Catalog, arguments: Namespace, most: int) -> Co
             options=_sampling(sampling(arguments)),
             system=arguments.system or "",
         ),
-        machine=Machine(
-            cpu=machine.cpu().model,
-            kernels=_kernels(model.engine),
-            threads=machine.threads(),
-            memory=machine.memory().total,
-            parallel=parallel,
-            version=entrypoint.__version__,
-        ),
+        parallel=parallel,
+        machine=lambda: _here(model.engine, parallel),
         open=lambda: open_engine(model, models_folder(), parallel=parallel),
     )
 
 
-def _kernels(engine: str) -> str:
-    """Return the instruction set that an engine takes on this CPU, "" if it does not tell."""
-    if engine != "llamacpp":
-        return ""
-    from entrypoint.engines import kernels, llamacpp
-
-    return kernels.chosen(llamacpp.program("llama-server"))
+def _here(engine: str, parallel: int) -> Machine:
+    backend = find(engine)
+    return Machine(
+        cpu=machine.cpu().model,
+        kernels=backend.kernels() if backend else "",
+        threads=machine.threads(),
+        memory=machine.memory().total,
+        parallel=parallel,
+        version=entrypoint.__version__,
+    )
 
 
 def _fitting(model: Model, most: int) -> int:
@@ -221,7 +219,8 @@ def _served(arguments: Namespace) -> list[Contender]:
                 options=_sampling(sampling(arguments)),
                 system=arguments.system or "",
             ),
-            machine=Machine("", "", 0, 0, parallel, entrypoint.__version__),
+            parallel=parallel,
+            machine=lambda: Machine("", "", 0, 0, parallel, entrypoint.__version__),
             open=lambda name=name: Endpoint(arguments.endpoint, name),  # type: ignore[misc]
         )
         for name in dict.fromkeys(arguments.model)
@@ -276,12 +275,12 @@ def _answers(
 
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     stopped = threading.Event()
-    local = not contender.run.endpoint
+    where, local = contender.machine(), not contender.run.endpoint
 
     def answer(number: int, question: Question) -> None:
         try:
             turns, error = _talk(engine, question, contender.run.system, options, tell(number))
-            found = Answer(question.id, turns, contender.run, contender.machine, error)
+            found = Answer(question.id, turns, contender.run, where, error)
             memory = machine.peak() if local else None
             events.put((number, replace(found, memory=memory, ended=_now())))
         except BaseException as failure:  # noqa: BLE001 - the other thread raises it
@@ -295,7 +294,7 @@ def _answers(
 
         return piece
 
-    workers = ThreadPoolExecutor(contender.machine.parallel)
+    workers = ThreadPoolExecutor(contender.parallel)
     try:
         for number, question in asked.items():
             workers.submit(answer, number, question)

@@ -160,6 +160,8 @@ def program(checker: Checker, text: str) -> tuple[bool | None, str]:
             return False, outcome.error or _("It prints: {words}").format(
                 words=_short(outcome.output)
             )
+        if not outcome.ended:  # nor would it another time
+            break
     return True, _("It prints: {words}").format(words=_short(outcome.output))
 
 

@@ -18,7 +18,8 @@ from typing import BinaryIO
 from entrypoint import cage
 from entrypoint.language import _
 
-SECONDS = 3  # of computing; as many again may pass in waiting
+SECONDS = 3  # of computing
+PATIENCE = 15  # seconds in all: on a busy machine computing takes longer
 MEMORY = 256 << 20  # bytes of address space, Python's own included
 OUTPUT = 64 << 10  # bytes of each output
 
@@ -27,12 +28,14 @@ OUTPUT = 64 << 10  # bytes of each output
 class Outcome:
     """What became of a program: what it printed, and why it failed ("" if it ended well).
 
-    `ran` is False if this machine has no way to lock it in; nothing was run then.
+    `ran` is False if this machine has no way to lock it in; nothing was run then. `ended` is False
+    if it was still running at a limit of time.
     """
 
     output: str
     error: str = ""
     ran: bool = True
+    ended: bool = True
 
 
 def run(program: str, *, typed: str = "", seed: int = 0) -> Outcome:
@@ -54,16 +57,16 @@ def run(program: str, *, typed: str = "", seed: int = 0) -> Outcome:
                 stderr=errors,
                 cwd="/",
                 env={},
-                timeout=2 * SECONDS,
+                timeout=PATIENCE,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Outcome(_read(output), _("It did not end."))
+            return Outcome(_read(output), _("It did not end."), ended=False)
         lines = _read(errors).splitlines()
         if done.returncode == cage.CLOSED_NOT:
             return Outcome("", lines[-1] if lines else "", ran=False)
         if done.returncode == -signal.SIGKILL:  # the kernel's, at the limit of time
-            return Outcome(_read(output), _("It did not end."))
+            return Outcome(_read(output), _("It did not end."), ended=False)
         if done.returncode < 0:
             name = signal.Signals(-done.returncode).name
             return Outcome(_read(output), _("It ended by {signal}.").format(signal=name))

@@ -14,6 +14,7 @@ from entrypoint import machine
 from entrypoint.errors import UnsupportedCpu
 from entrypoint.language import _
 
+TRIES = 5
 INFO = "4"  # the least verbosity at which the engine tells which library it loads
 
 
@@ -22,6 +23,21 @@ def chosen(server: Path) -> str:
 
     Raises UnsupportedCpu if it takes none, or cannot even start.
     """
+    for _try in range(TRIES):  # a thread writes its log, and it may end before that has begun
+        said = _asked(server)
+        if found := re.search(r"libggml-cpu-(\w+)\.so", said):
+            return found[1]
+    raise UnsupportedCpu(
+        _("The engine has no kernels for this CPU: {model}.").format(
+            model=machine.cpu().model or _("unknown")
+        ),
+        said.strip(),
+        _("It takes a processor of the x86-64 family."),
+    )
+
+
+def _asked(server: Path) -> str:
+    """Return what llama-server tells about itself."""
     try:
         done = subprocess.run(
             [server, "--verbosity", INFO, "--list-devices"],  # in this order,
@@ -31,16 +47,6 @@ def chosen(server: Path) -> str:
             errors="replace",
             check=False,
         )
-        said = done.stdout
     except OSError as error:  # made for another kind of processor
-        said = str(error)
-    found = re.search(r"libggml-cpu-(\w+)\.so", said)
-    if found is None:
-        raise UnsupportedCpu(
-            _("The engine has no kernels for this CPU: {model}.").format(
-                model=machine.cpu().model or _("unknown")
-            ),
-            said.strip(),
-            _("It takes a processor of the x86-64 family."),
-        )
-    return found[1]
+        return str(error)
+    return done.stdout

@@ -116,7 +116,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMDEPLOY_MODELS", str(models))
     monkeypatch.setattr(battery, "open_engine", Parrot)
-    monkeypatch.setattr(battery, "_kernels", lambda engine: f"those of {engine}")
+    monkeypatch.setattr("entrypoint.engines.llamacpp.kernels", lambda: "zen4")
     return tmp_path
 
 
@@ -201,6 +201,7 @@ def test_a_kept_answer_tells_all_about_itself() -> None:
     assert turn.seconds is not None
     assert first.machine is not None
     assert first.machine.version == "0.1.0"
+    assert first.machine.kernels == "zen4"
     assert first.machine.threads >= 1
     assert first.machine.memory > 2**20
     assert first.ended.endswith("+00:00")

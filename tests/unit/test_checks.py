@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - answers are quoted whole
 """Every check on right, wrong and tricky answers."""
 
+import time
+
 import pytest
 
 from entrypoint import checks, questions
@@ -380,6 +382,14 @@ def test_a_program_that_cannot_be_run_here_is_not_counted(text: str, why: str) -
     passed, told = checks.program(DICE, text)
     assert passed is None
     assert why.split(": ", maxsplit=1)[0].split(".*", maxsplit=1)[0] in told
+
+
+def test_a_program_that_goes_on_for_ever_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.sandbox, "PATIENCE", 1)
+    begun = time.monotonic()
+    text = "```python\nimport time\nprint(4, flush=True)\ntime.sleep(99)\n```"
+    assert checks.program(DICE, text) == (True, "It prints: 4")
+    assert time.monotonic() - begun < checks.RUNS
 
 
 @pytest.mark.usefixtures("once")
