@@ -174,15 +174,16 @@ def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
     checks.run_all(settings.load(), fast=fast, docker=not no_docker)
 
 
-@stage()
-def bench(_: Context) -> None:
+@stage(help={"serve": "the server instead, beside llama.cpp's own, 15 minutes / 改测服务"})
+def bench(_: Context, serve: bool = False) -> None:
     """Measure speed, memory and quality beside the peers and print the table.
 
     与同类引擎同场测量速度、内存和质量。
     """
     from builder import bench as benchmark
+    from builder import benchserve
 
-    benchmark.run_all(settings.load())
+    (benchserve if serve else benchmark).run_all(settings.load())
 
 
 DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"

@@ -10,11 +10,15 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from entrypoint import machine
+from entrypoint.disk import writing
 from entrypoint.errors import AddressInUse
 from entrypoint.language import _
 from entrypoint.serve import journal
@@ -117,7 +121,10 @@ def serve(services: Sequence[Service], keys: Keys, limits: Limits, host: str, po
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if server.should_exit else 143))
     place = listener.getsockname()
     journal.write("listening", host=place[0], port=place[1])
-    server.run(sockets=[listener])
+    scratch = machine.require_scratch()
+    with writing(scratch), TemporaryDirectory(prefix="llmdeploy-", dir=scratch) as home:
+        Path(home, "serve.port").write_text(f"{place[1]}", encoding="ascii")  # for the health check
+        server.run(sockets=[listener])
     for service in services:
         if service.failure:
             raise service.failure

@@ -1,0 +1,104 @@
+"""`bench --serve`: our server beside llama.cpp's own, and whether it stands a long busy time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from builder import bench, figures, report, up
+from builder.figures import Promise, Row
+from builder.run import run
+from builder.settings import Settings
+from entrypoint.errors import CommandFailed
+from entrypoint.language import _
+
+LEVELS = (1, 4, 16)  # clients
+# What bench/serve.py is given to do; `soak` is in seconds.
+PLAN: dict[str, Any] = {
+    "model": None,
+    "levels": LEVELS,
+    "rounds": 5,
+    "tokens": 64,
+    "parallel": 16,
+    "context": 512,
+    "clients": 16,
+    "soak": 600,
+}
+
+Found = Mapping[str, Any]
+
+
+def run_all(settings: Settings) -> None:
+    """Print the figures and each promise; raise CommandFailed if one is not held."""
+    program = up.on_host(settings)
+    with report.step(_("Our server beside llama.cpp's, then {minutes} busy minutes").format(
+        minutes=PLAN["soak"] // 60
+    )):  # fmt: skip
+        script = bench.SCRIPTS / "serve.py"
+        found = json.loads(run([program.python, script, json.dumps(PLAN)], env=program.env))
+    bounds = promises(found)
+    print("\n\n".join((table(found), soak(found["soak"]), figures.verdicts(bounds))))
+    broken = [each.title for each in bounds if not each.held]
+    if broken:
+        raise CommandFailed(
+            _("Not all promises are held: {titles}.").format(titles=", ".join(broken)),
+            next=_("Measure again when nothing else runs; if it stays, a change made it slower."),
+        )
+
+
+def promises(found: Found) -> list[Promise]:
+    """Return what must hold of all that bench/serve.py found."""
+    ours, native = (found["servers"][name] for name in ("llmdeploy", bench.NATIVE))
+    busy = found["soak"]
+    return [
+        *(
+            Promise(
+                _("tokens per second with {clients} clients, ours : llama.cpp's server").format(
+                    clients=clients
+                ),
+                figures.ratio(ours[f"rate-{clients}"], native[f"rate-{clients}"]),
+                low=0.95,
+            )
+            for clients in LEVELS
+        ),
+        Promise(
+            _("added latency per token, ms"),
+            figures.excess(ours["token-1"], native["token-1"]),
+            high=1,
+        ),
+        Promise(
+            _("memory after the busy time : after its first tenth"),
+            busy["memory"] / busy["settled"],
+            high=1.05,
+        ),
+        Promise(
+            _("wrong or refused answers in the busy time"), busy["wrong"] + busy["refused"], high=0
+        ),
+    ]
+
+
+def table(found: Found) -> str:
+    """Return the figures of both servers at each level as a Markdown table."""
+    rows = [
+        Row(f"{figure}-{clients}", title.format(clients=clients), form)
+        for clients in LEVELS
+        for figure, title, form in (
+            ("rate", _("{clients} clients: tokens/s"), "{:.1f}"),
+            ("requests", _("{clients} clients: requests/s"), "{:.2f}"),
+            ("first", _("{clients} clients: first token, median s"), "{:.3f}"),
+            ("first99", _("{clients} clients: first token, p99 s"), "{:.3f}"),
+        )
+    ]
+    rows.append(Row("memory", _("memory, MiB"), "{:.0f}"))
+    servers = found["servers"]
+    return figures.table(rows, servers["llmdeploy"], {bench.NATIVE: servers[bench.NATIVE]})
+
+
+def soak(busy: Found) -> str:
+    """Return in a sentence what happened in the busy time."""
+    return _(
+        "{minutes:.0f} minutes with {clients} clients: {right} right answers, {aborted} hung up,"
+        " {malformed} malformed and refused, {wrong} wrong, {refused} not answered;"
+        " {settled:.0f} MiB after a tenth of it, {memory:.0f} MiB at its end."
+    ).format(minutes=busy["seconds"] / 60, clients=PLAN["clients"], **busy)
