@@ -88,20 +88,27 @@ def cpu(root: Path = ROOT) -> Cpu:
     return Cpu(facts.get("model name", ""), frozenset(facts.get("flags", "").split()))
 
 
-def need(model: Model, parallel: int = 1) -> int:
-    """Return the bytes that a model takes with so many conversations at once."""
-    return model.memory + (parallel - 1) * model.memory_each
+def need(model: Model, parallel: int = 1, context: int | None = None) -> int:
+    """Return the bytes that a model takes with so many conversations of so many tokens at once."""
+    each = model.memory_each * (context or model.context) // model.context
+    return model.memory - model.memory_each + parallel * each
 
 
 def require_memory(
-    model: Model, catalog: Catalog, root: Path = ROOT, *, parallel: int = 1, beside: int = 0
+    model: Model,
+    catalog: Catalog,
+    root: Path = ROOT,
+    *,
+    parallel: int = 1,
+    context: int | None = None,
+    beside: int = 0,
 ) -> None:
     """Raise NotEnoughMemory, with what would work, if `model` does not fit.
 
     `beside` is what other models are going to take, in bytes.
     """
     found = memory(root)
-    needed = need(model, parallel)
+    needed = need(model, parallel, context)
     if beside + needed <= found.available:
         return
     if found.limit is None:
@@ -111,10 +118,10 @@ def require_memory(
     ways = [] if parallel == 1 else [_("Compute fewer answers at once: --parallel")]
     ways += [
         _("Use a smaller model: --model {name} needs {need}.").format(
-            name=each.name, need=size(need(each, parallel))
+            name=each.name, need=size(need(each, parallel, context))
         )
         for each in sorted(catalog.models, key=lambda other: other.memory, reverse=True)
-        if beside + need(each, parallel) <= found.available
+        if beside + need(each, parallel, context) <= found.available
     ][:1]
     if found.limit is not None and beside + needed <= found.total:
         taken = max(0, found.limit - found.available)

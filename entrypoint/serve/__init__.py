@@ -7,7 +7,6 @@ its queue, `app` the routes, `server` the sockets and signals.
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def run(arguments: Namespace) -> None:
     Raises what loading a model raises, UsageFailure for an address that needs a key, ConfigFailure
     for a file without keys, AddressInUse if nobody can listen there.
     """
-    from entrypoint.serve import server
+    from entrypoint.serve import journal, server
     from entrypoint.serve.keys import Keys
     from entrypoint.serve.service import Service
 
@@ -108,11 +107,12 @@ def run(arguments: Namespace) -> None:
             "Only this machine is served; for `docker run -p`, give a key with {variable} or"
             " --api-key-file, or say --insecure."
         )
-        print(hint.format(variable=VARIABLE), file=sys.stderr)
+        journal.write("no key", "warning", hint=hint.format(variable=VARIABLE))
     limits = Limits(**{name: getattr(arguments, name) for name in Limits.BOUNDS})
     taken = 0
     for model in chosen:
-        machine.require_memory(model, models, parallel=limits.parallel, beside=taken)
-        taken += machine.need(model, limits.parallel)
+        room = {"parallel": limits.parallel, "context": arguments.context}
+        machine.require_memory(model, models, **room, beside=taken)
+        taken += machine.need(model, **room)
     services = [Service(model, models_folder(), limits, arguments.context) for model in chosen]
     server.serve(services, keys, limits, host, arguments.port)

@@ -4,6 +4,7 @@ limits."""
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,19 @@ def test_a_model_too_large_for_the_machine_needs_a_larger_machine(tmp_path: Path
         "  This machine has 555 MiB, of which 481 MiB are free.",
         "  It takes a machine with more memory.",
     ]
+
+
+def test_conversations_at_once_need_memory_each_by_its_length() -> None:
+    several = replace(model("several", 100), context=1000, memory_each=10 << 20)
+    assert machine.need(several) == 100 << 20
+    assert machine.need(several, 4) == 130 << 20
+    assert machine.need(several, 4, 2000) == 170 << 20
+    version_1 = MACHINES / "version-1"
+    machine.require_memory(several, CATALOG, version_1, parallel=4)
+    for room in ({"parallel": 20}, {"parallel": 4, "context": 5000}, {"beside": 200 << 20}):
+        with pytest.raises(NotEnoughMemory) as caught:
+            machine.require_memory(several, CATALOG, version_1, **room)
+        assert ("--parallel" in caught.value.next) == ("parallel" in room)
 
 
 def test_more_memory_than_the_machine_has_is_not_suggested() -> None:
