@@ -25,6 +25,8 @@ from entrypoint.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFail
 from entrypoint.language import _
 
 QUOTES = '"""'
+# Now and then a small model repeats itself without an end: an answer has one all the same.
+DEFAULTS = Options(max_tokens=2048)
 PROMPT, CONTINUED = ">>> ", "... "
 
 
@@ -33,7 +35,7 @@ def register(commands: Commands) -> None:
     parser = commands.add_parser("chat", help=_("talk with a model"))
     parser.add_argument("--model", metavar="NAME", help=_("which model (default: the catalogue's)"))
     parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
-    add_sampling(parser, Options())
+    add_sampling(parser, DEFAULTS)
     parser.add_argument(
         "--session",
         type=Path,
@@ -265,7 +267,7 @@ class Chat:
                 _("Options: {names}.").format(names=", ".join(SAMPLING)),
                 _("Did you mean {name}?").format(name=near[0]) if near else "",
             )
-        new: float | None = getattr(Options(), name)
+        new: float | None = getattr(DEFAULTS, name)
         if value.strip() != "none":
             try:
                 new = SAMPLING[name](value.strip())

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from entrypoint import conversation, terminal
+from entrypoint.__main__ import _parser
+from entrypoint.arguments import sampling
 from entrypoint.catalog import Catalog, Model
 from entrypoint.chat import Chat
 from entrypoint.conversation import Conversation
@@ -227,6 +229,13 @@ def test_none_brings_an_option_back_to_its_default() -> None:
     )
     room.run()
     assert room.engines[0].asked[0][1] == Options()
+
+
+def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
+    assert sampling(_parser().parse_args(["chat"])).max_tokens == 2048
+    room = Room(["/set max_tokens 9000", "/set max_tokens none", "."])
+    room.run()
+    assert room.engines[0].asked[0][1].max_tokens == 2048
 
 
 @pytest.mark.parametrize(
