@@ -113,7 +113,12 @@ def run(arguments: Namespace) -> None:
             questions=compared,
             findings=advice.findings(shown, dimensions, compared),
             judging=judging,
-            notes=(*notes, *passed_over, *contenders.differences(entries)),
+            notes=(
+                *notes,
+                *passed_over,
+                *contenders.differences(entries),
+                *contenders.partiality(entries, arguments.judge),
+            ),
         ),
     )
 

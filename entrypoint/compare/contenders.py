@@ -126,6 +126,13 @@ def differences(entries: Sequence[Entry]) -> list[str]:
     return [note for note, ways in notes.items() if ways > 1]
 
 
+def partiality(entries: Sequence[Entry], judge: str | None) -> list[str]:
+    """Return a note if the judge is one of those that it judges."""
+    if judge in {entry.run.model for entry in entries}:
+        return [_("The judge is one of the models compared, and may favour its own answers.")]
+    return []
+
+
 def _question(asked: Asked, answers: Sequence[Answer]) -> Question:
     from entrypoint.checks import check  # which can run programs
 

@@ -17,7 +17,7 @@ def test_the_model_that_speaks_chinese_is_ahead_on_the_chinese_questions(
 ) -> None:
     mounted = ["-v", f"{tmp_path}:/runs", "--user", f"{os.getuid()}:{os.getgid()}"]
     chosen = [word for name in MODELS for word in ("--model", name)]
-    asked = run("battery", *chosen, "--max-tokens", "160", "--output", "/runs/both", flags=mounted)
+    asked = run("battery", *chosen, "--max-tokens", "96", "--output", "/runs/both", flags=mounted)
     assert asked.returncode == 0, asked.stderr
     compared = run("compare", "/runs/both", "-o", "/runs/report", "--lang", "zh", flags=mounted)
     assert (compared.returncode, compared.stderr) == (0, "")

@@ -226,6 +226,19 @@ def test_marks_by_hand_are_asked_for_then_read_and_take_precedence(
     assert "Marks by hand take precedence" in page
 
 
+@pytest.mark.usefixtures("judge")
+def test_a_judge_of_its_own_answers_is_said_to_be_one() -> None:
+    assert not [note for note in report(judge="judge")["notes"] if "favour" in note]
+    rewrite("smol", *(line.replace("smollm2-135m", "judge") for line in lines("smol")))
+    assert [note for note in report(judge="judge")["notes"] if "favour" in note]
+
+
+def test_text_that_cannot_be_written_as_utf_8_is_shown_with_a_question_mark() -> None:
+    rewrite("smol", *(line.replace("whom.", r"\ud800.") for line in lines("smol")))
+    assert "I am not sure who likes ?." in compare().joinpath("report.html").read_text()
+    assert report()["questions"][1]["replies"][1]["turns"] == ["I am not sure who likes ?."]
+
+
 def test_a_single_run_is_described_and_nothing_advised() -> None:
     told = report("qwen")
     assert {each["kind"] for each in told["findings"]} == {"strength", "weakness"}
