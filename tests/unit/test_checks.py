@@ -1,8 +1,6 @@
 # ruff: noqa: E501 - answers are quoted whole
 """Every check on right, wrong and tricky answers."""
 
-import time
-
 import pytest
 
 from entrypoint import checks, questions
@@ -386,10 +384,9 @@ def test_a_program_that_cannot_be_run_here_is_not_counted(text: str, why: str) -
 
 def test_a_program_that_goes_on_for_ever_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks.sandbox, "PATIENCE", 1)
-    begun = time.monotonic()
+    monkeypatch.setattr(checks, "RUNS", 10_000)
     text = "```python\nimport time\nprint(4, flush=True)\ntime.sleep(99)\n```"
     assert checks.program(DICE, text) == (True, "It prints: 4")
-    assert time.monotonic() - begun < checks.RUNS
 
 
 @pytest.mark.usefixtures("once")
