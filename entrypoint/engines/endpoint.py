@@ -24,7 +24,7 @@ from entrypoint.language import _
 
 KEY = "LLMDEPLOY_API_KEY"  # the variable that has the endpoint's key
 TRIES = 4
-WAITS = (1.0, 2.0, 4.0)  # seconds before each further try
+WAITS = (0.5, 1.0, 2.0)  # seconds before each further try
 LONGEST_WAIT = 30.0  # seconds, whatever the server asks for
 PATIENCE = 120.0  # seconds without a byte
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
