@@ -31,7 +31,7 @@ PLAN: dict[str, Any] = {
     "text": str(TEXT),
     "question": "请用一句话介绍同济大学。",
     "second": "它在哪座城市？",
-    "verbose": "请尽量详细地回答，至少写五百字。",
+    "verbose": "Answer as a very long English essay of at least ten paragraphs.",
     "story": "Write a long story about a lighthouse keeper and the sea.",
     "prefill": 512,
     "decode": 128,

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from entrypoint.errors import (
     UnknownModel,
     UsageFailure,
 )
-from entrypoint.progress import Progress
+from entrypoint.progress import Page, Progress
 from entrypoint.results import Run, Sampling
 
 USAGE = Usage(
@@ -157,6 +158,22 @@ def test_the_speed_is_that_of_all_pieces_and_so_is_the_time_left(
     rate, left = re.findall(r"1/2  ([\d.]+) tok/s  (\d+) s left", capsys.readouterr().err)[0]
     assert 30 < float(rate) <= 50
     assert int(left) == 1  # 30 tokens: as many as the first, less the 10 that are there
+
+
+def test_on_a_terminal_one_line_changes_and_makes_room_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress(total=1, limit=10)
+    page = Page(progress)
+    progress.begin()
+    progress.piece()
+    progress.piece()  # too soon to be shown
+    progress.answered(2)
+    page.add(0, "甲")
+    out, err = capsys.readouterr()
+    assert out == "甲\n"
+    assert re.fullmatch(r"\r\x1b\[K0/1  [\d.]+ tok/s  \d+ s left\r\x1b\[K", err)
 
 
 def test_the_tutorials_questions_are_asked_by_default(capsys: pytest.CaptureFixture[str]) -> None:
