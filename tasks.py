@@ -69,19 +69,59 @@ def build_env(
 @stage(
     positional=("file", "dest"),
     help={
-        "file": "the packed environment, .tar.gz or .tar.zst / 压缩包",
+        "file": "the packed environment, .tar.gz or .tar.zst; none: the tutorial's / 压缩包",
         "dest": "folder to restore it to / 目标目录",
         "sha256": "the packed environment's hash / 压缩包哈希",
+        "trust-on-first-use": "accept the tutorial's and record its hash / 首次信任并记录哈希",
     },
 )
-def unpack_env(_: Context, file: str, dest: str, sha256: str = "") -> None:
-    """Restore a packed environment anywhere, for example into /opt/conda/envs/itrex.
+def unpack_env(
+    _: Context,
+    file: str = "",
+    dest: str = "/opt/conda/envs/itrex",
+    sha256: str = "",
+    trust_on_first_use: bool = False,
+) -> None:
+    """Restore a packed environment anywhere; without FILE the tutorial's, which is fetched first.
 
-    把打包的环境恢复到任意目录。
+    把打包的环境恢复到任意目录；不给文件名则先下载教程的环境。
     """
     from builder import tarball
 
-    tarball.unpack(Path(file), Path(dest), sha256=sha256 or None)
+    if file:
+        tarball.unpack(Path(file), Path(dest), sha256=sha256 or None)
+    else:
+        tarball.unpack_prebuilt(
+            settings.load(),
+            Path(dest),
+            sha256=sha256 or None,
+            trust_on_first_use=trust_on_first_use,
+        )
+
+
+@stage(
+    positional=("env",),
+    help={
+        "env": "folder of the environment / 环境目录",
+        "name": "what Jupyter calls the kernel / 内核名",
+        "user": "for this user only / 仅当前用户",
+        "prefix": "below this folder / 安装到此目录",
+    },
+)
+def kernel(
+    _: Context,
+    env: str = "/opt/conda/envs/itrex",
+    name: str = "itrex",
+    user: bool = False,
+    prefix: str = "",
+) -> None:
+    """Register an environment as a kernel of Jupyter.
+
+    把环境注册为 Jupyter 内核。
+    """
+    from builder import kernel as kernels
+
+    kernels.register(Path(env), name, user=user, prefix=Path(prefix) if prefix else None)
 
 
 @stage(
@@ -147,15 +187,25 @@ def image_size(_: Context, engine: str = "") -> None:
     image.size(settings.load(engine))
 
 
-@stage(help={"check": "report drift, write nothing / 只检查"})
-def lock(_: Context, check: bool = False) -> None:
+@stage(
+    help={
+        "check": "report drift, write nothing / 只检查",
+        "models": "record a model's hashes from its hub instead / 改为记录模型的哈希",
+    }
+)
+def lock(_: Context, check: bool = False, models: str = "") -> None:
     """Regenerate the locks from their intent files; --check only reports drift.
 
     由意图文件重新生成锁文件；--check 只检查是否一致。
     """
-    from builder import lock as locks
+    if models:
+        from builder import fetch as stage_
 
-    (locks.check if check else locks.write)(settings.load())
+        stage_.lock(models)
+    else:
+        from builder import lock as locks
+
+        (locks.check if check else locks.write)(settings.load())
 
 
 @stage(

@@ -11,11 +11,22 @@ from typing import Any, Literal
 
 import conda_pack  # type: ignore[import-untyped]
 
-from builder import archive, conda, disk, hostpython, receipt, report, scratch, trim, wheelhouse
+from builder import (
+    archive,
+    conda,
+    cputorch,
+    disk,
+    hostpython,
+    receipt,
+    report,
+    scratch,
+    trim,
+    wheelhouse,
+)
 from builder.run import run
 from builder.settings import ROOT, Settings
 from builder.variants import Variant
-from entrypoint.errors import CommandFailed, DownloadFailure
+from entrypoint.errors import CommandFailed, DownloadFailure, UsageFailure
 from entrypoint.language import _
 
 Origin = Literal["lock", "host"]
@@ -23,7 +34,10 @@ Source = Literal["auto", "lock", "host"]
 
 LOCK = ROOT / "env" / "conda-linux-64.lock"
 ENGINE = "llmdeploy_llamacpp"
-CODE = ("archive.py", "conda.py", "condaenv.py", "hostpython.py", "trim.py", "wheelhouse.py")
+CODE = (
+    "archive.py", "conda.py", "condaenv.py", "cputorch.py", "hostpython.py", "trim.py",
+    "wheelhouse.py",
+)  # fmt: skip
 
 # What conda-meta keeps of a package; the rest names this machine's folders and the channel.
 KEPT = (
@@ -41,7 +55,9 @@ wheels = [name for name in importlib.metadata.packages_distributions() if name.i
 native = [file.name.partition(".")[0]
           for file in (pathlib.Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")]
 named = "bz2 ctypes curses hashlib lzma sqlite3 ssl uuid zlib".split()
-for name in sorted({*wheels, *native, *named}):
+# Named by pyarrow and xxhash, which do not have them, and by ipykernel's for where Matplotlib is.
+absent = "__dummy__ _xxhash matplotlib_inline".split()
+for name in sorted({*wheels, *native, *named}.difference(absent)):
     importlib.import_module(name)
 """
 
@@ -68,10 +84,13 @@ def build(settings: Settings, source: Source) -> None:
         disk.require(work, variant.packing)
         origin = _link(settings, origins, work / "prefix")
         python = work / "prefix" / "bin" / "python"
+        require_python(variant, python)
         wheels = wheelhouse.locked(settings, python)
-        built = [wheelhouse.engine_wheel(settings)] if variant.compiled else []
+        built = wheelhouse.of_sources(settings)
+        built += [wheelhouse.engine_wheel(settings)] if variant.compiled else []
         report.say(_("installing the wheels"))
         wheelhouse.install(settings, python, wheels, built)
+        cputorch.strip(_packages(work / "prefix"))
         report.say(_("packing"))
         _pack(work / "prefix", work / "packed", variant.environment)
         archive.write_tar(work / "packed", work / target.name)
@@ -86,11 +105,12 @@ def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
     """Return the hashes of all that decides the environment's bytes."""
     name = settings.variant.environment
     code = [ROOT / "builder" / file for file in CODE]
-    files = [*code, *trim.files(name), wheelhouse.lock(settings)]
+    files = [*code, cputorch.ANSWERS, *trim.files(name), wheelhouse.lock(settings)]
     return {
         **{str(path.relative_to(ROOT)): receipt.sha256(path) for path in files},
         **(wheelhouse.recipe() if settings.variant.compiled else {}),
         "python": receipt.sha256(LOCK) if origin == "lock" else hostpython.key(name),
+        **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
 
 
@@ -104,6 +124,18 @@ def verify(variant: Variant, tarball: Path, place: Path) -> None:
     run([python, "-I", "-c", IMPORT_ALL, *wheels])
     if variant.compiled:
         run([packages / ENGINE / "llama-server", "--version"])
+
+
+def require_python(variant: Variant, python: Path) -> None:
+    """Raise UsageFailure if the wheels of `variant` are for another version of Python."""
+    found = run([python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"]).strip()
+    if variant.python not in ("", found):
+        raise UsageFailure(
+            _("The environment {name} needs Python {wanted}, and would have {found}.").format(
+                name=variant.environment, wanted=variant.python, found=found
+            ),
+            next=_("Run it with such a Python (PYTHON=...), or where a conda channel is reached."),
+        )
 
 
 def _restored(path: Path) -> bool:
@@ -162,7 +194,7 @@ def _pack(prefix: Path, packed: Path, name: str) -> None:
     run(
         [
             *(packed / "bin" / "python", "-m", "compileall", "-q", "-f"),
-            *("--invalidation-mode", "unchecked-hash", "-s", packed, "-p", "/opt/llmdeploy"),
+            *("-j0", "--invalidation-mode", "unchecked-hash", "-s", packed, "-p", "/opt/llmdeploy"),
             _packages(packed).parent,
         ],
         # The order of frozen sets is written into bytecode; the rest is what a person may have set.

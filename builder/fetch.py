@@ -45,6 +45,27 @@ def fetch(
             _fetch(settings, intent, _chosen(intent, source), trust=trust_on_first_use)
 
 
+def lock(name: str) -> None:
+    """Record in models.lock what a hub's own list says of the model `name`; download nothing.
+
+    Raises UnknownModel, ConfigFailure, DownloadFailure if no source lists all wanted files with
+    their hashes.
+    """
+    intent = models.load().find(name)
+
+    def attempt(source: Source) -> None:
+        found = _first_seen(source, intent.files)
+        if unknown := [file.path for file in found if not file.sha256]:
+            raise DownloadFailure(
+                _("It lists no hashes of: {names}.").format(names=", ".join(unknown))
+            )
+        models.record(name, found)
+        report.say(_("recorded {count} files in models.lock").format(count=len(found)))
+
+    with report.step(_("Locking {model}").format(model=name)), _quiet():
+        _from_any(list(intent.sources), attempt)
+
+
 def inputs(name: str) -> dict[str, str]:
     """Return what a fetched model's receipt must have been made from: its locked hashes."""
     wanted = _locked(models.load().find(name))

@@ -1,5 +1,7 @@
 """Locks: each `*.in` and environment.yml below env/ is an intent, the `*.lock` beside it is made.
 
+An `*.override` beside an `*.in` is part of the intent: it takes the place of what packages ask for.
+
 A lock names the SHA-256 of its intents in its first lines, so that drift shows without a network.
 """
 
@@ -68,7 +70,10 @@ def check(_settings: Settings, env: Path = ENV) -> None:
 
 def _locks(env: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Yield each lock with its intents, those that others build on first."""
-    found = [(path.with_suffix(".lock"), [path, *_constraints(path)]) for path in env.rglob("*.in")]
+    found = [
+        (path.with_suffix(".lock"), [path, *_constraints(path), *_overrides(path)])
+        for path in env.rglob("*.in")
+    ]
     yield from sorted(found, key=lambda each: (len(each[1]), each[0]))
     yield env / CONDA, [env / "environment.yml"]
 
@@ -77,6 +82,11 @@ def _constraints(intent: Path) -> list[Path]:
     """Return the files that an intent takes in with -r, or agrees with by -c."""
     lines = intent.read_text(encoding="utf-8").splitlines()
     return [intent.parent / line[3:] for line in lines if line.startswith(("-c ", "-r "))]
+
+
+def _overrides(intent: Path) -> list[Path]:
+    beside = intent.with_suffix(".override")
+    return [beside] if beside.exists() else []
 
 
 def _header(env: Path, intents: list[Path]) -> str:
@@ -94,8 +104,12 @@ def _compile(intent: Path, lock: Path) -> str:
     try:
         if lock.exists():
             shutil.copy(lock, draft)
+        overrides = [word for path in _overrides(intent) for word in ("--override", path)]
         run(
-            [Path(sys.executable).with_name("uv"), *UV, "--output-file", draft, intent.name],
+            [
+                *(Path(sys.executable).with_name("uv"), *UV, *overrides),
+                *("--output-file", draft, intent.name),
+            ],
             cwd=intent.parent,
             # uv does not read pip's settings, and torch's CPU build lies outside the index.
             env={"UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", "")},

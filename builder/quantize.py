@@ -9,14 +9,18 @@ from typing import Any, Final
 
 from builder import disk, fetch, models, receipt, report, scratch
 from builder.models import Intent, Models
-from builder.quantizers import Order, Quantizer, llamacpp, openvino
+from builder.quantizers import Order, Quantizer, itrex, llamacpp, openvino
 from builder.settings import Settings
 from entrypoint import catalog
 from entrypoint.catalog import Catalog, Model, ModelFile
 from entrypoint.errors import DamagedModel, StageMissing
 from entrypoint.language import _
 
-QUANTIZERS: Final[Mapping[str, Quantizer]] = {"llamacpp": llamacpp, "openvino": openvino}
+QUANTIZERS: Final[Mapping[str, Quantizer]] = {
+    "llamacpp": llamacpp,
+    "openvino": openvino,
+    "itrex": itrex,
+}
 
 
 def quantize(

@@ -29,6 +29,12 @@ class Settings:
     dist: str = "dist"
     cache: str = "~/.cache/llmdeploy"
     channel: str = "conda-forge"
+    # Where the tutorial's environment lies, packed by its authors.
+    prebuilt: tuple[str, ...] = (
+        "https://idz-ai.oss-cn-hangzhou.aliyuncs.com/LLM/itrex.tar.gz",
+        "https://filerepo.idzcn.com/LLM/itrex.tar.gz",
+    )
+    torch_cpu: str = ""  # SHA-256 of the torch wheel +cpu, for where pip knows PyTorch's index
     engine: str = variants.DEFAULT
     image: str = "llmdeploy"
     base: str = ""  # name@sha256:... of a base image; empty: built from Debian's packages

@@ -18,7 +18,7 @@ class Variant:
     `environment` is the NAME of env/NAME.lock. `compiled` tells whether the wheel that is made of
     env/llamacpp/ goes in too. `packing` is the disk space that building the environment takes, in
     bytes. `bounds` are the promised megabytes of the image without weights, unpacked and
-    compressed.
+    compressed. `python` is the one version that the wheels are for, if there is one.
     """
 
     engine: str
@@ -26,12 +26,21 @@ class Variant:
     compiled: bool
     packing: int
     bounds: tuple[int, int]
+    python: str = ""
 
 
 VARIANTS: Final[Mapping[str, Variant]] = {
     each.engine: each
     for each in (
         # Packing has the files three times, the tar once.
+        Variant(
+            "itrex",
+            "itrex",
+            compiled=False,
+            packing=8_000_000_000,
+            bounds=(2000, 700),
+            python="3.11",
+        ),
         Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
         Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 95)),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from builder import archive, receipt, report, scratch
@@ -24,6 +26,7 @@ PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
 # What a person may have set for the pip that is typed by hand.
 PIP_ENV = {"PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0"}
 PIP_MISMATCH = "DO NOT MATCH THE HASHES"
+TORCH = re.compile(r"^torch==\S+ \\\n", re.MULTILINE)
 LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 
 
@@ -38,13 +41,36 @@ def locked(settings: Settings, python: Path) -> Path:
     Raises HashMismatch or DownloadFailure.
     """
     version = run([python, "-c", "import sys; print(sys.implementation.cache_tag)"]).strip()
-    place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(lock(settings))[:16]}"
+    with _requirements(settings) as wanted:
+        place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(wanted)[:16]}"
+        if not place.is_dir():
+            with scratch.folder(place.with_name(f".{place.name}")) as folder:
+                wheels = folder / "wheels"
+                pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", wanted)
+                wheels.rename(place)
+    return place
+
+
+def of_sources(settings: Settings) -> list[Path]:
+    """Return the wheels made here of env/NAME/source.lock: pure Python that has none of its own.
+
+    Raises HashMismatch or DownloadFailure.
+    """
+    sources = ROOT / "env" / settings.variant.environment / "source.lock"
+    if not sources.exists():
+        return []
+    place = settings.cache_dir / "wheels" / f"sources-{receipt.sha256(sources)[:16]}"
     if not place.is_dir():
         with scratch.folder(place.with_name(f".{place.name}")) as folder:
-            wheels = folder / "wheels"
-            pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", lock(settings))
-            wheels.rename(place)
-    return place
+            pip(
+                Path(sys.executable),  # the build side has setuptools
+                *("wheel", "--require-hashes", "--no-deps", "--no-binary", ":all:"),
+                *("--no-build-isolation", "--wheel-dir", folder / "wheels"),
+                *("--requirement", sources),
+                env={"SOURCE_DATE_EPOCH": str(archive.EPOCH)},
+            )
+            (folder / "wheels").rename(place)
+    return sorted(place.glob("*.whl"))
 
 
 def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path]) -> None:
@@ -53,11 +79,7 @@ def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path
     Nothing but these places is asked. Raises HashMismatch if a kept wheel was changed; it is
     thrown away, so that the next run fetches it again.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
-        for wheel in built:
-            name, version, *__ = wheel.name.split("-")
-            pinned.write(f"{name}=={version} --hash=sha256:{receipt.sha256(wheel)}\n")
-        pinned.flush()
+    with _requirements(settings, built) as wanted:
         try:
             pip(
                 python,
@@ -67,11 +89,30 @@ def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path
                     for place in (wheels, *(each.parent for each in built))
                     for word in ("--find-links", place)
                 ),
-                *("--requirement", lock(settings), "--requirement", pinned.name),
+                *("--requirement", wanted),
             )
         except HashMismatch:
             shutil.rmtree(wheels)
             raise
+
+
+@contextmanager
+def _requirements(settings: Settings, built: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield a file that pins the locked wheels and the `built` ones.
+
+    pip prefers PyTorch's CPU build, a later version of torch to it, where an index has that and
+    the settings have its hash.
+    """
+    text = lock(settings).read_text(encoding="utf-8")
+    if settings.torch_cpu:
+        text = TORCH.sub(rf"\g<0>    --hash=sha256:{settings.torch_cpu} \\\n", text)
+    for wheel in built:
+        name, version, *__ = wheel.name.split("-")
+        text += f"{name}=={version} --hash=sha256:{receipt.sha256(wheel)}\n"
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+        wanted.write(text)
+        wanted.flush()
+        yield Path(wanted.name)
 
 
 def recipe() -> dict[str, str]:
@@ -86,10 +127,9 @@ def engine_wheel(settings: Settings) -> Path:
     HashMismatch or DownloadFailure.
     """
     store = settings.cache_dir / "engine"
-    compiler = _compiler()
-    if compiler is None and (kept := _any_kept(store)):
+    if _compiler() is None and (kept := _any_kept(store)):
         return kept
-    inputs = recipe() | {"compiler": compiler or _install_compiler()}
+    inputs = recipe() | {"compiler": require_compiler()}
     place = store / receipt.digest(inputs)[:16]
     with scratch.folder(place.with_name(f".{place.name}")) as folder:
         if not receipt.current(place / "receipt.json", inputs):
@@ -188,6 +228,11 @@ def _any_kept(store: Path) -> Path | None:
 def _compiler() -> str | None:
     """Return the C++ compiler's full name, or None without one."""
     return run(["g++", "--version"]).splitlines()[0] if shutil.which("g++") else None
+
+
+def require_compiler() -> str:
+    """Return the C++ compiler's full name, installed now if need be; raise CommandFailed."""
+    return _compiler() or _install_compiler()
 
 
 def _install_compiler() -> str:

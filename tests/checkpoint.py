@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face format, made of what GGUF files have."""
+"""A checkpoint in Hugging Face format, as large as a test needs it."""
 
 from __future__ import annotations
 
@@ -6,94 +6,12 @@ import json
 import math
 import random
 import struct
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from builder import gguf
-from builder.gguf import Header
-
-CONTROL: Final = 3  # the type that GGUF has for a token such as <|im_end|>
-BYTES: Final = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
-# What happens to a text before its words are looked up: as the publishers' tokenizer.json have it.
-SPLITS: Final = {
-    "smollm": [{"type": "Digits", "individual_digits": True}, {**BYTES, "use_regex": True}],
-    "qwen2": [
-        {
-            "type": "Split",
-            "behavior": "Isolated",
-            "invert": False,
-            "pattern": {
-                "Regex": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-            },
-        },
-        {**BYTES, "use_regex": False},
-    ],
-}
-CLASSES: Final = {"smollm": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer"}
+from typing import Any
 
 # Qwen2.5-1.5B: 3.1 GB in bfloat16, of which the vocabulary is 0.5.
 WIDTH, HIDDEN, LAYERS, HEADS, GROUPS, WORDS = 1536, 8960, 28, 12, 2, 151_936
-
-SAVE: Final = """
-import sys
-from pathlib import Path
-import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-source, target = map(Path, sys.argv[1:])
-config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
-with torch.device("meta"):
-    model = AutoModelForCausalLM.from_config(config)
-tensors = load_gguf_checkpoint(str(source), return_tensors=True, model_to_load=model)["tensors"]
-halves = {name: data.to(torch.float16) for name, data in tensors.items()}
-save_file(halves, target / "model.safetensors")
-config.architectures, config.dtype = [type(model).__name__], torch.float16
-config.save_pretrained(target)
-"""
-
-
-def of_gguf(source: Path, target: Path, python: Path) -> None:
-    """Make a checkpoint of a GGUF file with the interpreter of the environment `convert`."""
-    subprocess.run([python, "-c", SAVE, source, target], check=True, timeout=600)
-    write_tokenizer(gguf.read(source), target)
-
-
-def write_tokenizer(header: Header, folder: Path) -> None:
-    """Write the tokenizer and the chat template of a GGUF file as its publisher did."""
-    words = header.metadata["tokenizer.ggml.tokens"]
-    kinds = header.metadata["tokenizer.ggml.token_type"]
-    split = header.metadata["tokenizer.ggml.pre"]
-    special = [number for number, kind in enumerate(kinds) if kind == CONTROL]
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": number, "content": words[number], "special": True, "normalized": False}
-            | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-            for number in special
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": SPLITS[split]},
-        "post_processor": None,
-        "decoder": {**BYTES, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "vocab": {word: number for number, word in enumerate(words)},
-            "merges": header.metadata["tokenizer.ggml.merges"],
-        },
-    }
-    config = {
-        "tokenizer_class": CLASSES[split],
-        "chat_template": header.metadata["tokenizer.chat_template"],
-        "eos_token": words[header.metadata["tokenizer.ggml.eos_token_id"]],
-    }
-    _dump(folder / "tokenizer.json", tokenizer)
-    _dump(folder / "tokenizer_config.json", config)
 
 
 def write_random(folder: Path) -> None:
@@ -113,7 +31,7 @@ def write_random(folder: Path) -> None:
         "rope_theta": 1e6,
         "tie_word_embeddings": True,
     }
-    _dump(folder / "config.json", config)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     table: dict[str, Any] = {}
     end = 0
     for name, shape in _shapes():
@@ -154,7 +72,3 @@ def _noise() -> bytes:
     noise = bytearray(random.Random(1).randbytes(4 << 20))  # noqa: S311 - no secret
     noise[1::2] = bytes(0x3C | byte & 0x80 for byte in noise[1::2])
     return bytes(noise)
-
-
-def _dump(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,34 @@ def chromium() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def itrex(settings: Settings) -> Settings:
+    """Return the settings of the engine ITREX, its environment built if it is not current."""
+    from builder import condaenv
+
+    chosen = replace(settings, engine="itrex")
+    condaenv.build(chosen, "auto")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def stack(itrex: Settings) -> Path:
+    """Return the folder of ITREX's environment, unpacked."""
+    from builder import tarball
+
+    return tarball.unpacked(itrex)
+
+
+@pytest.fixture(scope="session")
+def itrex_models(itrex: Settings) -> Path:
+    """Return the folder with the smallest model, quantized for ITREX."""
+    from builder import fetch, quantize
+
+    fetch.fetch(itrex, ["smollm2-135m"])
+    quantize.quantize(itrex, ["smollm2-135m"])
+    return itrex.ready_dir
 
 
 @pytest.fixture

@@ -130,6 +130,10 @@ def find(name: str) -> Backend | None:
             from entrypoint.engines import openvino
 
             return openvino
+        case "itrex":
+            from entrypoint.engines import itrex
+
+            return itrex
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -363,6 +364,33 @@ def test_an_unlocked_model_is_refused_until_it_is_trusted_once(
     hub.wrong.clear()
     assert checkout.fetch(hub=hub).returncode == 0
     assert checkout.has(FILES)
+
+
+def test_a_models_hashes_are_taken_from_the_hubs_own_list(checkout: Checkout, hub: Hub) -> None:
+    checkout.lock.write_text("")
+    command = [sys.executable, "-m", "builder", "lock", "--models", "tiny"]
+
+    def locked(**env: str) -> Done:
+        return subprocess.run(
+            command, cwd=checkout.root, env=checkout.environment(hub, **env),
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    hub.hashes = False
+    refused = locked()
+    assert refused.returncode == 6
+    assert "no hashes of: " in refused.stderr
+    assert checkout.lock.read_text() == ""
+
+    hub.hashes = True
+    done = locked()
+    assert done.returncode == 0, done.stderr
+    assert not hub.sent, "it was downloaded"
+    for path, content in FILES.items():
+        assert re.search(
+            f"{sha256(content)} +{len(content)} tiny {path}", checkout.lock.read_text()
+        )
+    assert checkout.fetch(hub=hub).returncode == 0
 
 
 def test_only_the_unlocked_files_of_a_model_are_taken_on_trust(

@@ -15,14 +15,14 @@ from typing import TypeAlias
 
 import pytest
 
-from builder import convert, disk, gguf, memory, models, quantize, receipt, wheelhouse
+from builder import checkpoint, convert, disk, gguf, memory, models, quantize, receipt, wheelhouse
 from builder.quantizers import llamacpp
 from builder.settings import ROOT, Settings
 from entrypoint import catalog
 from entrypoint.engines import Options, Usage
 from entrypoint.engines.llamacpp import LlamaCpp
 from entrypoint.errors import DiskFull, StageMissing
-from tests import checkpoint
+from tests.checkpoint import write_random
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
 
@@ -346,7 +346,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
     convert.environment(settings)
     wheelhouse.engine_wheel(settings)
     checkpoint.write_tokenizer(gguf.read(models_dir / DEFAULT / "model.gguf"), checkout.raw)
-    checkpoint.write_random(checkout.raw)
+    write_random(checkout.raw)
     assert (checkout.raw / "model.safetensors").stat().st_size > 3_000_000_000
     checkout.describe("checkpoint")
     group = memory_group(LIMIT)

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import conda_pack  # type: ignore[import-untyped]
@@ -115,6 +116,37 @@ def test_a_restored_environment_is_left_alone_and_others_are_not_touched(
     moved = dest.rename(place / "moved")
     with pytest.raises(UsageFailure, match="not an empty folder"):
         tarball.unpack(foreign, moved)
+
+
+def test_the_tutorials_environment_is_trusted_once_and_then_known(
+    foreign: Path, place: Path, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarball, "PREBUILT", place.parent / "prebuilt.lock")
+    missing = (place / "missing.tar.gz").as_uri()
+    chosen = replace(elsewhere, prebuilt=(missing, foreign.as_uri()))
+    with pytest.raises(UsageFailure, match="not known") as refused:
+        tarball.unpack_prebuilt(chosen, place / NAME)
+    assert "--trust-on-first-use" in refused.value.next
+    assert list(place.iterdir()) == []
+
+    tarball.unpack_prebuilt(chosen, place / NAME, trust_on_first_use=True)
+    assert (place / NAME / "bin" / "where").exists()
+    assert receipt.sha256(foreign) in tarball.PREBUILT.read_text()
+    shutil.rmtree(place / NAME)
+    tarball.unpack_prebuilt(chosen, place / NAME)
+
+    other = replace(chosen, prebuilt=(Path(__file__).as_uri(),), cache=str(place / "other"))
+    with pytest.raises(HashMismatch):
+        tarball.unpack_prebuilt(other, place / "second")
+    with pytest.raises(HashMismatch):
+        tarball.unpack_prebuilt(other, place / "second", sha256="0" * 64)
+    assert not (place / "second").exists()
+
+
+def test_the_tutorials_two_addresses_are_known() -> None:
+    first, second = Settings().prebuilt
+    assert first.endswith("/LLM/itrex.tar.gz")
+    assert second.endswith("/LLM/itrex.tar.gz")
 
 
 def test_our_own_environment_comes_back_byte_for_byte(

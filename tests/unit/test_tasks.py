@@ -55,8 +55,8 @@ def test_a_model_is_named_or_else_the_default_one(words: list[str], model: str) 
     [
         (["fetch", "one", "two"], "two"),
         (["build-env", "nosuch"], "no environment called nosuch"),
-        (["unpack-env", "env.tar.gz"], "dest"),
-        (["unpack-env"], "./llmdeploy unpack-env --help"),
+        (["unpack-env", "nosuch.tar.gz"], "no file nosuch.tar.gz"),
+        (["unpack-env"], "--trust-on-first-use"),
     ],
 )
 def test_a_word_too_many_or_too_few_is_told(words: list[str], told: str) -> None:

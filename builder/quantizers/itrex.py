@@ -1,0 +1,245 @@
+"""Weights for ITREX: the folder that its `save_pretrained` writes, INT4 as in the tutorial.
+
+The checkpoint's own code runs for that, in the environment `itrex`, once its files are seen to be
+the locked ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from builder import checkpoint as checkpoints
+from builder import convert, disk, models, receipt, report, tarball
+from builder.models import Intent
+from builder.quantizers import Need, Order
+from builder.run import run
+from builder.settings import ROOT, Settings
+from entrypoint import machine
+from entrypoint.catalog import ModelFile
+from entrypoint.errors import (
+    ConfigFailure,
+    DamagedModel,
+    HashMismatch,
+    NotEnoughMemory,
+    StageMissing,
+    UsageFailure,
+)
+from entrypoint.language import _
+
+# What ITREX makes of the tutorial's "int4_fullrange"; models.toml has llama.cpp's name for the
+# like: 4 bits, a scale for each 32 weights, no offset.
+TYPE: Final = "int4_clip"
+NAMES: Final = (TYPE, "int4_fullrange", "Q4_0")
+ARCHITECTURES: Final = (
+    "ChatGLMModel",
+    "ChatGLMForConditionalGeneration",
+    "LlamaForCausalLM",
+    "QWenLMHeadModel",
+    "Qwen2ForCausalLM",
+)
+WEIGHTS: Final = ("*.safetensors", "*.bin")
+F32: Final = 4  # bytes
+INT4: Final = 4.5 / 8 + 4 / 32  # bytes for a weight, its share of an offset and of a scale
+PROGRAM: Final = 850 << 20  # torch, ITREX, what they load, and one batch
+
+QUANTIZE: Final = """
+import sys
+from intel_extension_for_transformers.transformers import AutoModelForCausalLM, RtnConfig
+source, target = sys.argv[1:]
+config = RtnConfig(bits=4, compute_dtype="int8", weight_dtype="int4_fullrange")
+config.post_init_cpu()
+model = AutoModelForCausalLM.from_pretrained(
+    source, quantization_config=config, use_neural_speed=False, trust_remote_code=True
+)
+model.config._name_or_path = ""
+model.save_pretrained(target)
+"""
+
+
+def known_type(name: str) -> str:
+    """Return the one weight type, by whatever name; raise UsageFailure for another one."""
+    if name.casefold() in (each.casefold() for each in NAMES):
+        return TYPE
+    raise UsageFailure(
+        _("There is no weight type called {name}.").format(name=name),
+        _("Types: {names}.").format(names=", ".join(NAMES)),
+    )
+
+
+def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:
+    """Return what decides about the bytes besides the model's files and the type."""
+    tools = {
+        "environment": receipt.sha256(ROOT / "env" / f"{settings.variant.environment}.lock"),
+        "code": receipt.sha256(Path(__file__)),
+    }
+    if intent.format == "gguf":
+        tools["converter"] = receipt.sha256(convert.LOCK)
+    return tools
+
+
+def make(settings: Settings, order: Order) -> None:
+    """Write the folder; see `builder.quantizers.Quantizer`.
+
+    Raises NotEnoughMemory before anything is loaded, HashMismatch if the checkpoint's code is not
+    the locked one, and ConfigFailure for an architecture that ITREX is not known to run.
+    """
+    python = _environment(settings) / "bin" / "python"
+    checkpoint = _checkpoint(settings, order)
+    config = _config(checkpoint)
+    _require_weights(checkpoint)
+    _require_room(checkpoint, config, order.made)
+    report.say(_("quantizing {name}").format(name=order.intent.name))
+    run(
+        [python, "-c", QUANTIZE, checkpoint, order.made],
+        cwd=order.work,  # it leaves notes where it stands
+        env={
+            "HF_HOME": str(order.work / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": str(machine.threads()),
+        },
+    )
+    for path in checkpoint.iterdir():  # the tokenizer, and code that the model is loaded with
+        weights = any(path.match(pattern) for pattern in (*WEIGHTS, "*.index.json"))
+        if not weights and not (order.made / path.name).exists():
+            shutil.copyfile(path, order.made / path.name)
+
+
+def measure(folder: Path, intent: Intent) -> Need:
+    """Return how many tokens of context the model in `folder` takes, and the bytes of memory."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    longest = config.get("max_position_embeddings") or config.get("seq_length") or intent.context
+    context = min(intent.context, longest)
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    cache = _cache(config, context)
+    return Need(context, weights + cache + PROGRAM, cache)
+
+
+def _cache(config: Mapping[str, Any], context: int) -> int:
+    """Return the size of the keys and values of every layer, which are 32-bit numbers."""
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    layers = config.get("num_hidden_layers") or config["num_layers"]
+    groups = config.get("num_key_value_heads") or config.get("multi_query_group_num") or heads
+    return int(2 * layers * groups * (width // heads) * F32 * context)
+
+
+def _environment(settings: Settings) -> Path:
+    """Return the environment's folder, unpacked; raise StageMissing if it has not been built."""
+    made = receipt.read(settings.packed_receipt)
+    if made is None or not receipt.current(settings.packed_receipt, made["inputs"]):
+        raise StageMissing(
+            _("Quantizing for {engine} takes the environment {name}.").format(
+                engine=settings.engine, name=settings.variant.environment
+            ),
+            next=_("Run first: ./llmdeploy {task}").format(
+                task=f"build-env {settings.variant.environment}"
+            ),
+        )
+    return tarball.unpacked(settings)
+
+
+def _checkpoint(settings: Settings, order: Order) -> Path:
+    """Return a folder with the locked files and nothing else; a GGUF file becomes a checkpoint.
+
+    Its name is neutral: ITREX looks for names of models in paths.
+    """
+    place = order.work / "checkpoint"
+    place.mkdir()
+    files = models.locked()[order.intent.name]
+    if order.intent.format == "gguf":
+        python = convert.environment(settings) / "bin" / "python"
+        checkpoints.of_gguf(order.raw / files[0].path, place, python)
+        return place
+    for file in files:
+        if not order.intent.wants(file.path):
+            continue
+        if file.path.endswith(".py"):
+            _require_code(order.raw, file)
+        (place / file.path).parent.mkdir(parents=True, exist_ok=True)
+        os.link(order.raw / file.path, place / file.path)
+    return place
+
+
+def _require_code(raw: Path, file: ModelFile) -> None:
+    """Raise HashMismatch unless code that came with a checkpoint is the locked one; list it."""
+    if receipt.sha256(raw / file.path) != file.sha256:
+        raise HashMismatch(
+            _("{path} is not the expected file.").format(path=raw / file.path),
+            _("It is code of the checkpoint, which would run now."),
+        )
+    report.say(_("code of the checkpoint: {sha256} {path}").format(**vars(file)))
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    """Return config.json; raise DamagedModel without it, ConfigFailure for a wrong model."""
+    try:
+        config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text("utf-8"))
+        (architecture,) = config["architectures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedModel(
+            _("{path} has neither a GGUF file nor a checkpoint.").format(path=checkpoint),
+            _("There is no config.json that can be read."),
+        ) from None
+    if architecture not in ARCHITECTURES:
+        raise ConfigFailure(
+            _("ITREX is not known to run models of the architecture {name}.").format(
+                name=architecture
+            ),
+            _("It is one of: {names}.").format(names=", ".join(ARCHITECTURES)),
+            _("Quantize it for llama.cpp: --engine llamacpp"),
+        )
+    return config
+
+
+def _require_weights(checkpoint: Path) -> None:
+    """Raise DamagedModel if a file of weights that the index names is not there, or none is."""
+    for index in checkpoint.glob("*.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(name for name in named if not (checkpoint / name).exists()):
+            raise DamagedModel(
+                _("The checkpoint is incomplete: {names}.").format(names=", ".join(missing)),
+                next=_("Name these files in models.toml, and fetch the model again."),
+            )
+    if not _weights(checkpoint):
+        raise DamagedModel(
+            _("The checkpoint is incomplete: {names}.").format(names=WEIGHTS[0]),
+            next=_("Name these files in models.toml, and fetch the model again."),
+        )
+
+
+def _weights(checkpoint: Path) -> list[int]:
+    """Return the sizes of the files that are loaded."""
+    kinds = ([*checkpoint.glob(pattern)] for pattern in WEIGHTS)
+    return [path.stat().st_size for path in next(filter(None, kinds), [])]
+
+
+def _require_room(checkpoint: Path, config: Mapping[str, Any], made: Path) -> None:
+    """Say what quantizing takes; raise NotEnoughMemory or DiskFull if there is less.
+
+    ITREX makes 32-bit numbers of all weights first, and reads one file of them at a time. All but
+    the vocabulary's two tables become INT4.
+    """
+    sizes = _weights(checkpoint)
+    each = F32 if config.get("torch_dtype", config.get("dtype")) == "float32" else F32 // 2
+    weights = sum(sizes) // each
+    words = config.get("padded_vocab_size") or config["vocab_size"]
+    tables = min(2 * words * config["hidden_size"], weights)
+    memory = F32 * weights + max(sizes) + PROGRAM
+    size = int(F32 * tables + INT4 * (weights - tables))
+    available = machine.memory().available
+    report.say(
+        _("takes {memory} of memory and {disk} of disk").format(
+            memory=machine.size(memory), disk=machine.size(size)
+        )
+    )
+    if available < memory:
+        raise NotEnoughMemory(
+            _("Quantizing for ITREX takes {need} of memory.").format(need=machine.size(memory)),
+            _("{available} are free.").format(available=machine.size(available)),
+            _("Use a machine with more memory, or quantize it for llama.cpp: --engine llamacpp"),
+        )
+    disk.require(made, size)
