@@ -40,6 +40,9 @@ from entrypoint.language import _
 
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
 POLL = 0.01  # seconds between two looks at a loading server
+# How often a thread looks for the others before it sleeps. libgomp's default takes milliseconds,
+# in which the thread that all wait for is kept from its core if other programs use it too.
+SPINS = "2000"
 
 
 class LlamaCpp:
@@ -58,7 +61,7 @@ class LlamaCpp:
         try:
             asked = context or model.context
             argv = command(model, folder, self._socket, context=asked, parallel=parallel)
-            self._child = Child(argv)
+            self._child = Child(argv, env={"GOMP_SPINCOUNT": SPINS, **os.environ})
             self._load(model, folder)
             # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:
