@@ -16,7 +16,7 @@ from entrypoint.errors import NotEnoughMemory, UsageFailure
 from entrypoint.language import _
 
 NAMES: Final = ("compose", "swarm", "k8s", "ecs", "eas", "dsw")
-LOCAL: Final = ("compose",)  # these run an image of this machine; the others have to pull it
+LOCAL: Final = ("compose",)  # runs an image of this machine; the others have to pull it
 MEBIBYTE: Final = 1 << 20
 
 
@@ -85,6 +85,6 @@ def _image(settings: Settings, deployment: Deployment, name: str) -> str:
                 ),
                 next=_("Set in deploy.toml a larger memory, a smaller model or less parallel."),
             )
-    if name in LOCAL and not deployment.registry:
+    if name in LOCAL:
         return push.local_name(settings, deployment)
     return push.reference(settings, deployment)

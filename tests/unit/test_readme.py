@@ -18,7 +18,12 @@ def commands(text: str) -> list[list[str]]:
     """Return the words of every command in the text's shell blocks, one list a command."""
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(part) for line in lines for part in line.split("|") if part.strip()]
+    return [
+        shlex.split(part, comments=True)
+        for line in lines
+        for part in line.split("|")
+        if part.strip()
+    ]
 
 
 def headings(text: str) -> list[str]:
