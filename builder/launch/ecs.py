@@ -26,7 +26,6 @@ TAG: Final = "llmdeploy"
 REVISION: Final = "llmdeploy-revision"  # tells which description a machine was made from
 SYSTEM: Final = 1024  # MiB that the machine's own system and container engine take
 WOULD: Final = "DryRunOperation"  # the "error" that says that a real request would work
-DUPLICATE: Final = "InvalidPermission.Duplicate"
 # Documented for g8i; for the others an inference from their processors. The program decides anew
 # on each machine.
 MATRIX: Final = ("g8i", "g9i", "c8i", "c9i", "r8i", "r9i")
@@ -51,7 +50,9 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
     region = Region(deployment, ecs)
     region.check_type()
     with ExitStack() as undo:
-        request["SecurityGroupId"] = region.security_group(undo)
+        group = region.security_group(undo)
+        region.let_in(group, undo)
+        request["SecurityGroupId"] = group
         machines = region.machines()
         current = [each for each in machines if _tags(each).get(REVISION) == _revision(request)]
         missing = deployment.replicas - len(current)
@@ -64,6 +65,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
         addresses = region.wait([*kept, *made])
         undo.pop_all()
     region.delete([each.instance_id for each in machines if each.instance_id not in kept])
+    region.keep_out(group)
     for address in addresses:
         print(f"http://{address}:{deployment.port}")
 
@@ -133,29 +135,29 @@ class Region:
             )
 
     def security_group(self, undo: ExitStack) -> str:
-        """Return the id of the group that opens the port to `cidr` alone, made if missing."""
+        """Return the id of the deployment's security group, made if missing."""
         groups = self._groups()
         if groups:
-            identity = str(groups[0].security_group_id)
-        else:
-            identity = self._ask(
-                "CreateSecurityGroup",
-                SecurityGroupName=self._name,
-                VpcId=self.ecs.vpc,
-                Tag=[{"Key": TAG, "Value": self.deployment.name}],
-                ClientToken=uuid4().hex,
-            ).security_group_id
-            undo.callback(self.delete_security_group)
-        rule = {
-            "IpProtocol": "tcp",
-            "PortRange": f"{self.deployment.port}/{self.deployment.port}",
-            "SourceCidrIp": self.ecs.cidr,
-        }
-        outdated = [each for each in self._rules(identity) if each != rule]
-        self._ask("AuthorizeSecurityGroup", SecurityGroupId=identity, Permissions=[rule])
-        if outdated:
-            self._ask("RevokeSecurityGroup", SecurityGroupId=identity, Permissions=outdated)
-        return identity
+            return str(groups[0].security_group_id)
+        made = self._ask(
+            "CreateSecurityGroup",
+            SecurityGroupName=self._name,
+            VpcId=self.ecs.vpc,
+            Tag=[self._tag],
+            ClientToken=uuid4().hex,
+        )
+        undo.callback(self.delete_security_group)
+        return str(made.security_group_id)
+
+    def let_in(self, group: str, undo: ExitStack) -> None:
+        """Open the port to `cidr`."""
+        if self._rule not in self._rules(group):
+            self._ask("AuthorizeSecurityGroup", SecurityGroupId=group, Permissions=[self._rule])
+            undo.callback(self._revoke, group, [self._rule])
+
+    def keep_out(self, group: str) -> None:
+        """Close what an earlier launch opened and this one does not."""
+        self._revoke(group, [rule for rule in self._rules(group) if rule != self._rule])
 
     def run(self, request: dict[str, Any], known: Sequence[str], undo: ExitStack) -> list[str]:
         """Make machines, after the cloud has said that it would; return their ids."""
@@ -226,9 +228,21 @@ class Region:
         answer = self._ask("DescribeSecurityGroups", VpcId=self.ecs.vpc, Tag=[self._tag])
         return list(answer.security_groups.security_group)
 
-    def _rules(self, identity: str) -> list[dict[str, str]]:
+    @property
+    def _rule(self) -> dict[str, str]:
+        return {
+            "IpProtocol": "tcp",
+            "PortRange": f"{self.deployment.port}/{self.deployment.port}",
+            "SourceCidrIp": self.ecs.cidr,
+        }
+
+    def _revoke(self, group: str, rules: Sequence[dict[str, str]]) -> None:
+        if rules:
+            self._ask("RevokeSecurityGroup", SecurityGroupId=group, Permissions=list(rules))
+
+    def _rules(self, group: str) -> list[dict[str, str]]:
         answer = self._ask(
-            "DescribeSecurityGroupAttribute", SecurityGroupId=identity, Direction="ingress"
+            "DescribeSecurityGroupAttribute", SecurityGroupId=group, Direction="ingress"
         )
         return [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -274,11 +275,12 @@ def test_machines_that_never_get_ready_are_deleted(here: Deployment, cloud: Clou
 
 def test_an_update_that_fails_keeps_what_ran(here: Deployment, cloud: Cloud) -> None:
     launch(here)
-    before = cloud.of("i")
+    before = copy.deepcopy(cloud.made)
     cloud.ready = False
+    assert here.ecs
     with pytest.raises(NotReady):
-        launch(replace(here, patience=1), OTHER)
-    assert cloud.of("i") == before
+        launch(replace(here, patience=1, ecs=replace(here.ecs, cidr="192.168.0.0/16")), OTHER)
+    assert cloud.made == before
 
 
 def test_a_type_that_is_too_small_or_unknown(here: Deployment, cloud: Cloud) -> None:

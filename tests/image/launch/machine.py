@@ -34,13 +34,13 @@ cloud_init_modules: [bootcmd, write_files]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts_user]
 """
-NETWORK = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
+NETWORK = "[Match]\nName=en*\n[Network]\nDHCP=yes\n"  # not Docker's own interfaces
 OPERATOR = """#cloud-config
 bootcmd:
 - [sh, -c, "mkdir -p /var/lib/llmdeploy && echo {key} >/var/lib/llmdeploy/keys"]
 - [systemd-run, --no-block, sh, -c, "exec sh -x </dev/ttyS1 >/dev/ttyS1 2>&1"]
 """
-SECONDS = 420  # an emulated machine is slow, and so may this one be
+SECONDS = 600  # an emulated machine is slow, and so may this one be
 
 
 @dataclass(frozen=True)
