@@ -82,7 +82,7 @@ def test_a_machine_starts_answers_and_heals(machine: Machine) -> None:
         raise
     assert ask(machine, "wrong").status_code == 401
     assert ask(machine, KEY).json()["choices"][0]["message"]["content"]
-    assert "Valid cloud-config: system userdata" in machine.run("cloud-init schema --system")
+    assert "Valid cloud-config" in machine.run("cloud-init schema --system")
 
     machine.run("docker kill llmdeploy")
     wait_for(lambda: not answers(f"{machine.url}/ready"), SECONDS)
