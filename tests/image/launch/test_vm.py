@@ -67,7 +67,7 @@ def machine(
 def ask(machine: Machine, key: str) -> requests.Response:
     return requests.post(
         f"{machine.url}/v1/chat/completions",
-        json={"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4},
+        json={"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
         headers={"Authorization": f"Bearer {key}"},
         timeout=SECONDS,
         proxies={"no": "127.0.0.1"},
