@@ -1,7 +1,6 @@
 """A real model as the judge: of the image, and behind the API that it is served with."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
@@ -49,10 +48,13 @@ def served(start: Start) -> Iterator[str]:
     """Return the address of the judge's API."""
     with start("serve", "--model", JUDGE, "--port", "0") as process:
         assert process.stderr
-        lines = iter(process.stderr.readline, "")
-        address = next(found[0] for line in lines if (found := re.search(r"http://[^/\s]+", line)))
-        yield f"{address}/v1"
-        process.terminate()
+        told: dict[str, Any] = {}
+        try:
+            while told.get("event") != "model loaded":
+                told |= json.loads(process.stderr.readline())
+            yield f"http://127.0.0.1:{told['port']}/v1"
+        finally:
+            process.terminate()
 
 
 def test_a_judge_can_be_served_elsewhere(run: Run, served: str, tmp_path: Path) -> None:
