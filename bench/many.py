@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Measure the battery's questions one after the other and at once.
+"""Measure the battery's questions one after the other ("alone") and at once ("together").
 
-Run with the environment's Python. Prints one JSON object: seconds for each token of the answers.
+Run with the environment's Python, and with the ways to measure after PLAN. Prints one JSON object:
+for each way the seconds for each token of the answers.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ OPTIONS = Options(temperature=0, max_tokens=PLAN["decode"])
 
 
 def main() -> None:
-    """Ask the ten questions twice, each time of an engine that was just loaded."""
+    """Ask the ten questions in each way, each time of an engine that was just loaded."""
     # Told to be long, so that nearly all answers have as many tokens as they may.
     system: Message = {"role": "system", "content": PLAN["verbose"]}
     talks: list[list[Message]] = [
         [system, {"role": "user", "content": question.text}] for question in questions.load()
     ]
-    print(json.dumps({"alone": _measure(talks, 1), "together": _measure(talks, len(talks))}))
+    parallel = {"alone": 1, "together": len(talks)}
+    print(json.dumps({way: _measure(talks, parallel[way]) for way in sys.argv[2:]}))
 
 
 def _measure(talks: list[list[Message]], parallel: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -69,7 +69,9 @@ def run_all(settings: Settings) -> None:
     Raises CommandFailed if a promise is not held, StageMissing or ImageMissing if there is nothing
     to measure yet, and what the stages of the peers raise.
     """
-    image.require(settings)
+    scheduler = replace(settings, engine="openvino")
+    for each in (settings, scheduler):
+        image.require(each)
     program = up.on_host(settings)
     facts = json.loads(run([*program.argv, "doctor", "--json"], env=program.env))
     scene, chat = _prepare(settings, program, facts)
@@ -77,7 +79,8 @@ def run_all(settings: Settings) -> None:
         "llmdeploy": partial(_ours, scene),
         NATIVE: partial(_native, scene),
         OPENVINO: partial(_openvino, scene),
-        "battery": partial(_many, program),
+        "battery": partial(_many, program, "alone", "together"),
+        "scheduler": partial(_many, up.on_host(scheduler), "together"),
         "docker": partial(_containers, settings),
     }
     found: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
@@ -150,8 +153,8 @@ def _openvino(scene: Scene) -> Figures:
     return {"first": seen.first, "memory": seen.memory, **_speeds(found)}
 
 
-def _many(program: up.Program) -> Figures:
-    found: Figures = json.loads(run(_script(program, "many.py"), env=program.env))
+def _many(program: up.Program, *ways: str) -> Figures:
+    found: Figures = json.loads(run([*_script(program, "many.py"), *ways], env=program.env))
     return found
 
 
@@ -192,6 +195,11 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
             _("the battery's questions, time at once : one after the other"),
             figures.ratio(battery["together"], battery["alone"]),
             high=0.7,
+        ),
+        Promise(
+            _("the same at once by the engine openvino : one after the other by llama.cpp"),
+            figures.ratio(found["scheduler"]["together"], battery["alone"]),
+            high=0.45,
         ),
         Promise(
             _("docker run to first token, seconds above a trivial container"),

@@ -42,7 +42,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
             python="3.11",
         ),
         Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
-        Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 95)),
+        Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 80)),
     )
 }
 DEFAULT: Final = "llamacpp"

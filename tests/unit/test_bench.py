@@ -15,13 +15,14 @@ CHAT = {"prompt": 30, "new": 14, "computed": 15}
 
 
 def measured(
-    *, ours: float = 95, answer: float = 1.8, together: float = 0.7
+    *, ours: float = 95, answer: float = 1.8, together: float = 0.7, scheduler: float = 0.45
 ) -> Mapping[str, Mapping[str, Sequence[float]]]:
     rounds = bench.ROUNDS
     return {
         "llmdeploy": {"decode": [ours] * rounds, "prefill": [ours] * rounds},
         bench.NATIVE: {"decode": [100.0] * rounds, "prefill": [100.0] * rounds},
         "battery": {"alone": [1.0] * rounds, "together": [together] * rounds},
+        "scheduler": {"together": [scheduler] * rounds},
         "docker": {"answer": [answer] * rounds, "trivial": [0.5] * rounds},
     }
 
@@ -80,6 +81,11 @@ def test_figures_at_their_bounds_hold_every_promise() -> None:
 
 def test_a_slower_engine_breaks_both_speeds() -> None:
     assert len(broken(measured(ours=94))) == 2
+
+
+def test_a_scheduler_that_gains_too_little_is_told() -> None:
+    (title,) = broken(measured(scheduler=0.46))
+    assert "openvino" in title
 
 
 def test_a_slower_start_of_the_container_is_told() -> None:
@@ -173,4 +179,4 @@ def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
     assert "| perplexity, fixed text | 1.15 | 46.00 | 40.00 |" in page
     assert "1 of 2 answers differ" in page
     assert "* Q4_0: 同济 大学\n\n* Q4_K_M: 复旦大学" in page
-    assert page.count("* held: ") == 5
+    assert page.count("* held: ") == 6

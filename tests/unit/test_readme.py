@@ -58,7 +58,7 @@ def test_every_task_in_the_readme_can_be_typed(text: str) -> None:
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["en", "zh"])
 def test_every_command_of_the_image_in_the_readme_can_be_typed(text: str) -> None:
     typed = [
-        words[words.index("llmdeploy") + 1 :]
+        words[[word.partition(":")[0] for word in words].index("llmdeploy") + 1 :]
         for words in commands(text)
         if words[:2] == ["docker", "run"]
     ]

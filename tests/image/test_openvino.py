@@ -1,0 +1,74 @@
+"""The image of the engine openvino: as small as promised, and with the same modes and flags."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from builder import image as images
+from builder.settings import Settings
+from docker import DockerClient
+
+Run = Callable[..., CompletedProcess[str]]
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+@pytest.fixture(scope="module")
+def batched(
+    for_openvino: Settings,
+    engine: DockerClient,  # noqa: ARG001 - these two must be there
+    openvino_models_dir: Path,  # noqa: ARG001
+) -> str:
+    """Return the name of the image with both small models, built if it is not current."""
+    images.build(for_openvino)
+    return for_openvino.image_name
+
+
+def test_any_user_gets_a_chinese_answer_offline(run: Run, batched: str) -> None:
+    stranger = ["--user", "12345:54321"]
+    asked = "请介绍同济大学。\n"
+    done = run("chat", "--max-tokens", "24", flags=stranger, text=asked, name=batched)
+    assert done.returncode == 0, done.stderr
+    assert CHINESE.search(done.stdout)
+    assert "arn" not in done.stderr, "a warning"
+
+
+def test_doctor_tells_the_library_its_kernels_and_models(run: Run, batched: str) -> None:
+    done = run("doctor", "--json", name=batched)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["versions"]["OpenVINO GenAI"]
+    assert "FP32" in report["cpu"]["kernels"]
+    assert [model["intact"] for model in report["models"]] == [True, True]
+
+
+def test_the_model_runs_in_the_memory_that_the_catalogue_names(
+    run: Run, batched: str, openvino_models_dir: Path
+) -> None:
+    known = json.loads((openvino_models_dir / "catalog.json").read_text(encoding="utf-8"))
+    (small,) = (each for each in known["models"] if each["name"] == "smollm2-135m")
+    tight = ["-m", str(small["memory"] + (24 << 20))]  # and what the container has before
+    words = ("--model", "smollm2-135m", "--max-tokens", "8")
+    done = run("chat", *words, flags=tight, text="Count: " + "one two " * 1000, name=batched)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_battery_asks_at_once(run: Run, batched: str) -> None:
+    words = ("--model", "smollm2-135m", "--max-tokens", "8", "--parallel", "4")
+    done = run("battery", *words, name=batched)
+    assert done.returncode == 0, done.stderr
+    assert [f"问题{n}：" in done.stdout for n in range(1, 11)] == [True] * 10
+
+
+@pytest.mark.usefixtures("batched")
+def test_everything_but_the_weights_is_small(for_openvino: Settings) -> None:
+    tars = (for_openvino.image_dir / "layers").glob("*.tar")
+    sizes = [images.measure(tar) for tar in tars if not tar.name.startswith("model-")]
+    unpacked, compressed = for_openvino.variant.bounds
+    assert sum(size for size, _ in sizes) <= unpacked * 10**6
+    assert sum(size for _, size in sizes) <= compressed * 10**6
