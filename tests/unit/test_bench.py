@@ -129,14 +129,15 @@ def test_the_text_is_chinese_and_english_and_long_enough() -> None:
 def test_a_watched_program_is_timed_at_its_first_byte_not_at_its_end() -> None:
     program = (
         "import sys, time; time.sleep(0.1); sys.stdout.write('a'); sys.stdout.flush();"
-        "begun = time.monotonic(); time.sleep(0.2); print('b'); print(time.monotonic() - begun)"
+        "begun = time.monotonic(); time.sleep(0.5); print('b'); print(time.monotonic() - begun)"
     )
     start = time.monotonic()
     seen = watch([sys.executable, "-c", program])
     whole = time.monotonic() - start
     after_first = float(seen.output.split()[1])
     assert seen.output.startswith("ab\n")
-    assert 0.1 <= seen.first <= whole - after_first
+    # Half of what came after it: the byte may be read late where other programs want the cores.
+    assert 0.1 <= seen.first <= whole - after_first / 2
     assert seen.memory > 1
 
 
