@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,9 @@ KEPT = (
     "name", "version", "build", "build_number", "subdir", "fn",
     "sha256", "md5", "size", "license", "depends", "constrains",
 )  # fmt: skip
+
+# What pip writes down of a command: its hash, which depends on the folder that line 1 names.
+SCRIPT = re.compile(r"^((?:\.\./)+bin/[^,]+),sha256=[^,]+,\d+$", re.MULTILINE)
 
 # The modules of the wheels (which must all be found), every extension module, and what people ask
 # for by these names.
@@ -189,6 +193,8 @@ def _pack(prefix: Path, packed: Path, name: str) -> None:
     for path in (packed / "conda-meta").glob("*.json"):
         kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
         path.write_text(json.dumps({**kept, "files": []}, indent=1, sort_keys=True) + "\n")
+    for path in _packages(packed).glob("*.dist-info/RECORD"):
+        path.write_text(SCRIPT.sub(r"\1,,", path.read_text()))
     # The image is read-only: bytecode is made now, valid whatever the time of its source. Where
     # it lies in the image is written into it; Python corrects that elsewhere.
     run(
