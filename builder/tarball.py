@@ -17,7 +17,7 @@ from typing import Any
 from builder import archive, condaenv, disk, download, receipt, report, scratch
 from builder.run import run
 from builder.settings import ROOT, Settings
-from entrypoint.errors import CommandFailed, HashMismatch, UsageFailure
+from entrypoint.errors import CommandFailed, HashMismatch, StageMissing, UsageFailure
 from entrypoint.language import _
 
 PREBUILT = ROOT / "env" / "prebuilt.lock"
@@ -128,13 +128,20 @@ def unpack_prebuilt(
 
 
 def unpacked(settings: Settings) -> Path:
-    """Return the engine's packed environment, which must be there, unpacked beside itself.
+    """Return the folder of the engine's environment, unpacked beside the tarball.
 
-    Raises what `unpack` raises.
+    Raises StageMissing if it has not been built, and what `unpack` raises.
     """
-    place = settings.packed.with_name(settings.variant.environment)
-    made = receipt.read(place / MARK)
-    if made and made["inputs"]["tarball"] != receipt.sha256(settings.packed):
+    name = settings.variant.environment
+    built = receipt.read(settings.packed_receipt)
+    if built is None or not receipt.current(settings.packed_receipt, built["inputs"]):
+        raise StageMissing(
+            _("The environment {name} has not been built.").format(name=name),
+            next=_("Run first: ./llmdeploy {task}").format(task=f"build-env {name}"),
+        )
+    place = settings.packed.with_name(name)
+    earlier = receipt.read(place / MARK)
+    if earlier and earlier["inputs"]["tarball"] != receipt.sha256(settings.packed):
         shutil.rmtree(place)
     unpack(settings.packed, place)
     return place

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from builder import engine, image, receipt, report
+from builder import engine, image, report
 from builder.run import become
 from builder.settings import ROOT, Settings
 from entrypoint.errors import NoContainerEngine
@@ -76,11 +76,8 @@ def on_host(settings: Settings) -> Program:
     """Return the program outside a container, its environment unpacked if it is not yet."""
     from builder import tarball
 
-    packed = settings.packed
-    # One folder per environment, so that a changed one is never mixed with what it replaces.
-    unpacked = packed.with_name(f"run-{receipt.sha256(packed)[:12]}")
     with report.step(_("Unpacking the environment")):
-        tarball.unpack(packed, unpacked)
+        unpacked = tarball.unpacked(settings)
     return Program(
         unpacked / "bin/python3",
         {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},

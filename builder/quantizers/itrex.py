@@ -26,7 +26,6 @@ from entrypoint.errors import (
     DamagedModel,
     HashMismatch,
     NotEnoughMemory,
-    StageMissing,
     UsageFailure,
 )
 from entrypoint.language import _
@@ -88,7 +87,7 @@ def make(settings: Settings, order: Order) -> None:
     Raises NotEnoughMemory before anything is loaded, HashMismatch if the checkpoint's code is not
     the locked one, and ConfigFailure for an architecture that ITREX is not known to run.
     """
-    python = _environment(settings) / "bin" / "python"
+    python = tarball.unpacked(settings) / "bin" / "python"
     checkpoint = _checkpoint(settings, order)
     config = _config(checkpoint)
     _require_weights(checkpoint)
@@ -125,21 +124,6 @@ def _cache(config: Mapping[str, Any], context: int) -> int:
     layers = config.get("num_hidden_layers") or config["num_layers"]
     groups = config.get("num_key_value_heads") or config.get("multi_query_group_num") or heads
     return int(2 * layers * groups * (width // heads) * F32 * context)
-
-
-def _environment(settings: Settings) -> Path:
-    """Return the environment's folder, unpacked; raise StageMissing if it has not been built."""
-    made = receipt.read(settings.packed_receipt)
-    if made is None or not receipt.current(settings.packed_receipt, made["inputs"]):
-        raise StageMissing(
-            _("Quantizing for {engine} takes the environment {name}.").format(
-                engine=settings.engine, name=settings.variant.environment
-            ),
-            next=_("Run first: ./llmdeploy {task}").format(
-                task=f"build-env {settings.variant.environment}"
-            ),
-        )
-    return tarball.unpacked(settings)
 
 
 def _checkpoint(settings: Settings, order: Order) -> Path:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from builder import disk, gguf, receipt, report, up, wheelhouse
+from builder import disk, gguf, receipt, report, tarball, wheelhouse
 from builder.models import Intent
 from builder.quantizers import Need, Order, llamacpp
 from builder.run import run
 from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, StageMissing, UsageFailure
+from entrypoint.errors import ConfigFailure, UsageFailure
 from entrypoint.language import _
 
 SCRIPT: Final = Path(__file__).with_name("openvino_ir.py")
@@ -49,12 +49,7 @@ def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:
 
 def make(settings: Settings, order: Order) -> None:
     """Write OpenVINO's own format, and its tokenizer into a folder of its own."""
-    name = settings.variant.environment
-    if not settings.packed.exists():
-        raise StageMissing(
-            _("The model is rewritten with the environment {name}.").format(name=name),
-            next=_("Run first: ./llmdeploy {task}").format(task=f"build-env {name}"),
-        )
+    python = tarball.unpacked(settings) / "bin" / "python"
     made = order.work / "gguf"
     made.mkdir()
     llamacpp.make(settings, replace(order, made=made))
@@ -70,7 +65,6 @@ def make(settings: Settings, order: Order) -> None:
             _("Use the default engine: ./llmdeploy quantize {name}").format(name=order.intent.name),
         )
     disk.require(order.made, weights.stat().st_size)
-    python = up.on_host(settings).python
     report.say(_("rewriting {name} for OpenVINO").format(name=weights.name))
     context = header.get("context_length", order.intent.context)
     run([python, "-P", SCRIPT, weights, str(context), order.made])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import up
+from builder import tarball
 from builder.settings import Settings
 from entrypoint import catalog
 from entrypoint.catalog import Catalog
@@ -36,7 +36,7 @@ def llamacpp_found(models_dir: Path, unpacked: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def openvino_found(for_openvino: Settings, openvino_models_dir: Path) -> Iterator[Path]:
-    python = up.on_host(for_openvino).python
+    python = tarball.unpacked(for_openvino) / "bin" / "python3"
     (packages,) = python.parents[1].glob("lib/python3*/site-packages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
