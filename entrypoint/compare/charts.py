@@ -7,6 +7,7 @@ it: nothing depends on colour alone.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ def bars(
     import pygal
     from pygal.etree import etree
 
+    # It leaves a finder of its plugins behind, of a kind that makes every later import warn.
+    sys.meta_path[:] = [
+        each for each in sys.meta_path if not isinstance(each, pygal.PluginImportFixer)
+    ]
     chart = pygal.HorizontalBar(
         width=WIDTH,
         height=len(labels) * (len(series) * BAR + GAP) + GAP,

@@ -8,6 +8,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from builder.settings import ROOT
 from entrypoint import __main__ as program
 from entrypoint import catalog
 from entrypoint import compare as mode
@@ -106,6 +109,16 @@ def test_the_page_is_one_file_that_asks_for_nothing_and_runs_nothing() -> None:
     assert "default-src 'none'" in page
     assert not found.tags & {"script", "img", "b", "iframe", "object", "code"}
     assert {target for target in found.targets if not target.startswith("#")} == {"data:,"}
+
+
+def test_charts_leave_no_finder_behind_that_python_warns_of() -> None:
+    drawing = """
+import sys
+from entrypoint.compare import charts
+charts.bars("", ["a"], [[0.5]], "{:.0%}")
+assert all(hasattr(each, "find_spec") for each in sys.meta_path), sys.meta_path
+"""
+    subprocess.run([sys.executable, "-c", drawing], cwd=ROOT, check=True)
 
 
 def test_without_a_judge_nothing_is_said_to_be_judged() -> None:
