@@ -70,5 +70,10 @@ def api(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
     keys.write_text(f"{KEY}\n")
     words = ("--api-key-file", keys, "--host", "127.0.0.1", "--parallel", "2", "--context", "1024")
     with running(start, *words) as process:
-        threading.Thread(target=process.read_on, daemon=True).start()
-        yield process
+        reader = threading.Thread(target=process.read_on)
+        reader.start()
+        try:
+            yield process
+        finally:
+            process.program.terminate()
+            reader.join()  # the log ends with the server, and is closed after that
