@@ -41,5 +41,5 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
 
 def _selection(*, fast: bool, docker: bool) -> list[str]:
     if fast:
-        return ["tests/unit"]
+        return ["tests/unit", "--numprocesses=auto"]  # they wait more than they compute
     return [] if docker else ["--no-docker"]
