@@ -19,6 +19,7 @@ from pathlib import Path
 from builder import archive, base, receipt, report, scratch
 from builder.run import run
 from builder.settings import ROOT, Settings
+from builder.variants import VARIANTS
 from entrypoint import catalog
 from entrypoint.catalog import Catalog, Model
 from entrypoint.language import _
@@ -64,7 +65,9 @@ def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Laye
         "env": environment,
     }
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
-    yield Layer("code", recipe | program, lambda root: _program(root, python, chosen))
+    yield Layer(
+        "code", recipe | program, lambda root: _program(root, python, chosen, settings.engine)
+    )
 
 
 def write(folder: Path, layer: Layer) -> None:
@@ -109,7 +112,7 @@ def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer
     return Layer(f"model-{model.name}", {**recipe, **hashes}, fill)
 
 
-def _program(root: Path, python: Path, chosen: Catalog) -> None:
+def _program(root: Path, python: Path, chosen: Catalog, engine: str) -> None:
     """Install the wheel, its command, and the list of the models that this image has."""
     with tempfile.TemporaryDirectory() as work:
         run(
@@ -122,6 +125,9 @@ def _program(root: Path, python: Path, chosen: Catalog) -> None:
         packages = root / PREFIX / f"lib/python{version}/site-packages"
         with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
             content.extractall(packages)
+    for other in set(VARIANTS) - {engine}:  # an image has its own engine only
+        for path in (packages / "entrypoint/engines").glob(f"{other}*.py"):
+            path.unlink()
     # The image is read-only, so bytecode is made here, valid whatever the time of the source.
     compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
     repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode

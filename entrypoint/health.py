@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from entrypoint.engines.llamacpp import Connection
+from entrypoint.engines.connection import Connection
 
 SECONDS = 5  # in which a server has to answer; Docker waits 10
 

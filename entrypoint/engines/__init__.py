@@ -121,19 +121,22 @@ class Backend(Protocol):
 
 def find(name: str) -> Backend | None:
     """Return the engine that the catalogue calls `name`, None if this program has none such."""
-    match name:
-        case "llamacpp":
-            from entrypoint.engines import llamacpp
+    try:
+        match name:
+            case "llamacpp":
+                from entrypoint.engines import llamacpp
 
-            return llamacpp
-        case "openvino":
-            from entrypoint.engines import openvino
+                return llamacpp
+            case "openvino":
+                from entrypoint.engines import openvino
 
-            return openvino
-        case "itrex":
-            from entrypoint.engines import itrex
+                return openvino
+            case "itrex":
+                from entrypoint.engines import itrex
 
-            return itrex
+                return itrex
+    except ImportError:  # an image has its own engine only
+        pass
     return None
 
 

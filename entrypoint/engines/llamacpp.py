@@ -13,7 +13,6 @@ import json
 import os
 import queue
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -28,6 +27,7 @@ from entrypoint.catalog import Model
 from entrypoint.disk import writing
 from entrypoint.engines import Answer, Message, Options, Prompt, Usage
 from entrypoint.engines.child import Child
+from entrypoint.engines.connection import Connection
 from entrypoint.engines.kernels import chosen
 from entrypoint.errors import (
     Failure,
@@ -237,19 +237,6 @@ def version() -> tuple[str, str]:
 def kernels() -> str:
     """Return the instruction set that llama-server takes, such as "zen4"."""
     return chosen(program("llama-server"))
-
-
-class Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket; raise OSError if nobody listens."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(os.fspath(self._path))
 
 
 def program(name: str) -> Path:

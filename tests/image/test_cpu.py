@@ -13,7 +13,7 @@ import pytest
 from builder import base
 from builder.layers import PREFIX
 from builder.settings import Settings
-from entrypoint.engines.llamacpp import Connection
+from entrypoint.engines.connection import Connection
 
 QEMU = "usr/bin/qemu-x86_64-static"
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,11 +53,11 @@ def test_another_checkout_gives_the_same_layers_and_an_edited_program_only_anoth
     assert first.returncode == 0, first.stderr
     assert stack(engine, "llmdeploy-checkout") == stack(engine, image)
 
-    client = engines.building_client()
+    client, folder = engines.building_client(), checkout / "dist/image/llamacpp"
     subprocess.run(
         [
             client.path, "build", "-q", "--no-cache", "-t", "llmdeploy-uncached",
-            "-f", checkout / "dist/image/Dockerfile", checkout / "dist/image/layers",
+            "-f", folder / "Dockerfile", folder / "layers",
         ],
         env={**os.environ, **client.env},
         capture_output=True,
@@ -80,7 +81,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_layer(checkout: Path) -> None:
     small = (
         'mount -t tmpfs -o size=32m none "$0" && mkdir "$0/image" && '
         'ln -s "$1"/env "$1"/models "$0" || exit 99; "$2" -m builder build-image; '
-        'code=$?; ls -A "$0/image" "$0/image/layers"; exit $code'
+        'code=$?; ls -A "$0/image/llamacpp" "$0/image/llamacpp/layers"; exit $code'
     )
     dist = checkout / "dist"
     kept = dist.rename(checkout / "kept")
@@ -139,6 +140,14 @@ def test_the_configuration_is_that_of_a_single_unprivileged_program(
     assert config["Entrypoint"] == ["/opt/llmdeploy/bin/llmdeploy"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would be needed"
+
+
+@pytest.mark.usefixtures("image")
+def test_the_program_has_the_images_own_engine_only(settings: Settings) -> None:
+    with tarfile.open(settings.image_dir / "layers/code.tar") as layer:
+        names = {Path(member.name).stem for member in layer}
+    assert "llamacpp" in names
+    assert not {name for name in names if name.startswith(("openvino", "itrex"))}
 
 
 @pytest.mark.usefixtures("image")
