@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -266,7 +266,7 @@ def test_a_killed_fetch_goes_on(checkout: Checkout, hub: Hub, kind: str) -> None
     hub.gate = threading.Event()
     with running(checkout, "--source", kind, hub=hub) as process:
         assert hub.halfway.wait(timeout=60)
-        wait_for(lambda: stands_still(checkout.raw))
+        wait_for(lambda: has_come(checkout.raw, "config.json") and stands_still(checkout.raw))
         process.kill()
     assert not (checkout.raw / "tiny").exists()
     hub.gate.set()
@@ -663,11 +663,20 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def has_come(folder: Path, name: str) -> bool:
+    """Tell whether a file lies under its own name: its download has ended."""
+    return any(path.name == name for path in files(folder))
+
+
 def stands_still(folder: Path) -> bool:
     """Tell whether nothing was written for a while: all that was sent has arrived."""
 
     def sizes() -> dict[Path, int]:
-        return {path: path.stat().st_size for path in files(folder)}
+        found = {}
+        for path in files(folder):
+            with suppress(FileNotFoundError):  # it got its own name meanwhile
+                found[path] = path.stat().st_size
+        return found
 
     before = sizes()
     time.sleep(0.5)
