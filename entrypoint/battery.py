@@ -1,8 +1,8 @@
 """The mode `battery`: asks models a list of questions, several at once, and keeps the answers.
 
 Answers go to standard output as the tutorial prints them, in the order of the questions. With
---output they are also kept in `answers.jsonl`, one line each, on the disk as soon as they end: a
-battery that was killed goes on where it was. `transcript.md` shows the same answers to people.
+--output they are also kept in `answers.jsonl`, one line each, on the disk as soon as they end: with
+--resume a battery that was killed goes on. `transcript.md` shows the same answers to people.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 import entrypoint
 from entrypoint import catalog, conversation, machine, questions, transcript
+from entrypoint import plan as plans
 from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
-from entrypoint.catalog import Catalog, Model
+from entrypoint.catalog import Model
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Engine, Options, Usage, find, open_engine
-from entrypoint.errors import EngineCrashed, MessageTooLong, UsageFailure
+from entrypoint.errors import ConfigFailure, EngineCrashed, MessageTooLong, UsageFailure
 from entrypoint.language import _
+from entrypoint.plan import Plan
 from entrypoint.progress import Page, Progress
 from entrypoint.questions import Question
 from entrypoint.results import Answer, Machine, Run, Sampling, Store, Turn
@@ -49,6 +51,11 @@ class Contender:
     parallel: int
     machine: Callable[[], Machine]
     open: Callable[[], Engine]
+
+    @property
+    def options(self) -> Options:
+        """How its answers are sampled."""
+        return Options(**asdict(self.run.options)) if self.run.options else DEFAULTS
 
 
 def register(commands: Commands) -> None:
@@ -79,7 +86,13 @@ def register(commands: Commands) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help=_("keep the answers here; run it again to go on where it stopped"),
+        help=_("keep the answers here"),
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help=_("go on with the battery that was begun there; nothing else need be said"),
     )
     parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
     parser.add_argument(
@@ -107,13 +120,40 @@ def register(commands: Commands) -> None:
 
 def run(arguments: Namespace) -> None:
     """Ask each model every question that the output folder has no answer to yet."""
-    asked = questions.load(arguments.questions)
-    if arguments.printed or arguments.model_name:
-        _import(arguments, asked)
-        return
-    contenders = _served(arguments) if arguments.endpoint else _local(arguments, len(asked))
-    with _store(arguments.output) as store:
-        _ask_all(contenders, asked, sampling(arguments), store)
+    if arguments.resume:
+        _require_alone(arguments)
+        plan = plans.load(arguments.resume)
+    else:
+        asked = questions.load(arguments.questions)
+        if arguments.printed or arguments.model_name:
+            _import(arguments, asked)
+            return
+        plan = Plan(tuple(_runs(arguments)), asked, arguments.parallel)
+    contenders = [_contender(each, plan) for each in plan.runs]
+    folder = arguments.resume or arguments.output
+    with _store(folder) as store:
+        if arguments.output:
+            plans.save(plan, folder)
+        try:
+            _ask_all(contenders, plan.questions, store)
+        except KeyboardInterrupt:
+            if folder:
+                _say(
+                    _("Interrupted. Go on with: llmdeploy battery --resume {path}").format(
+                        path=folder
+                    )
+                )
+            raise
+
+
+def _require_alone(arguments: Namespace) -> None:
+    """Refuse what would change a battery that has begun."""
+    others = ("model", "output", "system", "parallel", "endpoint", "printed", "model_name")
+    told = any(getattr(arguments, name) for name in others)
+    if told or arguments.questions != questions.TUTORIAL or sampling(arguments) != DEFAULTS:
+        raise UsageFailure(
+            _("A battery goes on as it began."), next=_("Leave out all options but --resume.")
+        )
 
 
 @contextmanager
@@ -122,10 +162,6 @@ def _store(folder: Path | None) -> Iterator[Store]:
     with closing(Store(folder)) as store:
         try:
             yield store
-        except KeyboardInterrupt:
-            if folder:
-                _say(_("Interrupted. Run the same command again to go on."))
-            raise
         finally:
             if folder:
                 transcript.write(folder, store.answers)
@@ -155,26 +191,56 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
     )
 
 
-def _local(arguments: Namespace, most: int) -> list[Contender]:
-    """Return the models of the catalogue that were named; raise NotEnoughMemory if one is large."""
+def _runs(arguments: Namespace) -> Iterator[Run]:
+    """Yield what is to be asked: models of the endpoint, or of the catalogue, that were named."""
+    how = Run("", "", options=_sampling(sampling(arguments)), system=arguments.system or "")
+    if arguments.endpoint and not arguments.model:
+        raise UsageFailure(
+            _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
+        )
+    if arguments.endpoint:
+        for name in dict.fromkeys(arguments.model):
+            yield replace(how, model=name, engine="endpoint", endpoint=arguments.endpoint)
+        return
     models = catalog.load(models_folder())
-    chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
-    return [_model(model, models, arguments, most) for model in chosen]
+    for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
+        yield _of(model, how)
 
 
-def _model(model: Model, models: Catalog, arguments: Namespace, most: int) -> Contender:
-    parallel = arguments.parallel or _fitting(model, most)
+def _of(model: Model, how: Run) -> Run:
+    """Return a run of a model, sampled and told beforehand as in `how`."""
+    return replace(
+        how,
+        model=model.name,
+        engine=model.engine,
+        quantization=model.quantization,
+        files=model.files,
+    )
+
+
+def _contender(run: Run, plan: Plan) -> Contender:
+    """Return who answers; raise NotEnoughMemory, or ConfigFailure if the model is another now."""
+    if run.endpoint:
+        from entrypoint.engines.endpoint import Endpoint
+
+        endpoint = Endpoint(run.endpoint, run.model)
+        parallel = plan.parallel or ELSEWHERE
+        where = Machine("", "", 0, 0, parallel, entrypoint.__version__)
+        return Contender(run.model, run, parallel, lambda: where, lambda: endpoint)
+    models = catalog.load(models_folder())
+    model = models.find(run.model)
+    if _of(model, run) != run:
+        raise ConfigFailure(
+            _("{name} is not the model any more that this battery began with.").format(
+                name=run.model
+            ),
+            next=_("Start the battery anew, with all its options."),
+        )
+    parallel = plan.parallel or _fitting(model, len(plan.questions))
     machine.require_memory(model, models, parallel=parallel)
     return Contender(
         title=model.display_name,
-        run=Run(
-            model=model.name,
-            engine=model.engine,
-            quantization=model.quantization,
-            files=model.files,
-            options=_sampling(sampling(arguments)),
-            system=arguments.system or "",
-        ),
+        run=run,
         parallel=parallel,
         machine=lambda: _here(model.engine, parallel),
         open=lambda: open_engine(model, models_folder(), parallel=parallel),
@@ -200,36 +266,7 @@ def _fitting(model: Model, most: int) -> int:
     return max((n for n in counts if machine.need(model, n) <= free), default=1)
 
 
-def _served(arguments: Namespace) -> list[Contender]:
-    """Return the models of an endpoint that were named."""
-    from entrypoint.engines.endpoint import Endpoint
-
-    if not arguments.model:
-        raise UsageFailure(
-            _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
-        )
-    parallel = arguments.parallel or ELSEWHERE
-    return [
-        Contender(
-            title=name,
-            run=Run(
-                model=name,
-                engine="endpoint",
-                endpoint=arguments.endpoint,
-                options=_sampling(sampling(arguments)),
-                system=arguments.system or "",
-            ),
-            parallel=parallel,
-            machine=lambda: Machine("", "", 0, 0, parallel, entrypoint.__version__),
-            open=lambda name=name: Endpoint(arguments.endpoint, name),  # type: ignore[misc]
-        )
-        for name in dict.fromkeys(arguments.model)
-    ]
-
-
-def _ask_all(
-    contenders: Sequence[Contender], asked: Sequence[Question], options: Options, store: Store
-) -> None:
+def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: Store) -> None:
     """Print all answers of all contenders; compute and keep those that the store does not have."""
     kept = [
         {
@@ -239,10 +276,12 @@ def _ask_all(
         }
         for each in contenders
     ]
-    count = sum(map(len, kept))
-    if count:
+    count, wanted = sum(map(len, kept)), len(contenders) * len(asked)
+    if count == wanted:
+        _say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
+    elif count:
         _say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
-    progress = Progress(len(contenders) * len(asked) - count, options.max_tokens)
+    progress = Progress(wanted - count, contenders[0].options.max_tokens)
     for contender, known in zip(contenders, kept, strict=True):
         if len(contenders) > 1:
             print(f"# {contender.title}", flush=True)
@@ -254,7 +293,7 @@ def _ask_all(
             continue
         with closing(contender.open()) as engine:
             progress.begin()
-            for number, answer in _answers(engine, contender, missing, options, progress):
+            for number, answer in _answers(engine, contender, missing, progress):
                 store.add(answer)
                 progress.answered(answer.tokens)
                 page.add(number, _printed(number, answer))
@@ -264,11 +303,7 @@ def _ask_all(
 
 
 def _answers(
-    engine: Engine,
-    contender: Contender,
-    asked: Mapping[int, Question],
-    options: Options,
-    progress: Progress,
+    engine: Engine, contender: Contender, asked: Mapping[int, Question], progress: Progress
 ) -> Iterator[tuple[int, Answer]]:
     """Yield the numbers of questions and their answers, as they end."""
     from concurrent.futures import ThreadPoolExecutor
@@ -279,7 +314,7 @@ def _answers(
 
     def answer(number: int, question: Question) -> None:
         try:
-            turns, error = _talk(engine, question, contender.run.system, options, tell(number))
+            turns, error = _talk(engine, question, contender, tell(number))
             found = Answer(question.id, turns, contender.run, where, error)
             memory = machine.peak() if local else None
             events.put((number, replace(found, memory=memory, ended=_now())))
@@ -314,21 +349,17 @@ def _answers(
 
 
 def _talk(
-    engine: Engine,
-    question: Question,
-    system: str,
-    options: Options,
-    tell: Callable[[str], None],
+    engine: Engine, question: Question, contender: Contender, tell: Callable[[str], None]
 ) -> tuple[tuple[Turn, ...], str]:
     """Ask a question, turn by turn; return the turns, and why they end early if they do."""
-    talk = Conversation(system)
+    talk = Conversation(contender.run.system)
     turns: list[Turn] = []
     for text in question.asks:
         begun = time.monotonic()
         pieces: list[str] = []
         usage: Usage | None = None
         try:
-            with closing(engine.stream(talk.messages(text), options)) as stream:
+            with closing(engine.stream(talk.messages(text), contender.options)) as stream:
                 for piece in stream:
                     if isinstance(piece, Usage):
                         usage = piece

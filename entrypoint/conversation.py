@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrypoint.disk import writing
+from entrypoint import disk
 from entrypoint.engines import Message
 from entrypoint.errors import ConfigFailure, MessageTooLong, NotUtf8
 from entrypoint.language import _
@@ -65,14 +64,8 @@ class Conversation:
         """Write all turns to `path` in one step; raise NotWritable or DiskFull."""
         turns = [asdict(turn) for turn in self.forgotten + self.turns]
         data = {"schema": SCHEMA, "system": self.system, "turns": turns}
-        scratch = path.with_name(f".{path.name}.tmp")
         text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-        try:
-            with writing(path):
-                scratch.write_text(text, encoding="utf-8")
-                os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        disk.write(path, text.encode())
 
     def _messages(self, turns: Sequence[Turn], question: str) -> list[Message]:
         messages: list[Message] = []

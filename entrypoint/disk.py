@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,14 @@ def writing(path: Path) -> Iterator[None]:
             _("{path} cannot be written: {reason}.").format(path=path, reason=error.strerror),
             next=_("Choose a folder that this user may write; in a container, a mounted one."),
         ) from None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file anew, in one step; raise DiskFull or NotWritable."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        with writing(path):
+            scratch.write_bytes(content)
+            os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from entrypoint import results
-from entrypoint.disk import writing
+from entrypoint import disk, results
 from entrypoint.errors import ConfigFailure, NotUtf8
 from entrypoint.language import _
 from entrypoint.questions import Question
@@ -63,11 +61,7 @@ def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]
 
 def write(folder: Path, answers: Iterable[Answer]) -> None:
     """Write `folder`/transcript.md anew, in one step; raise NotWritable or DiskFull."""
-    path = folder / "transcript.md"
-    scratch = path.with_suffix(".tmp")
-    with writing(path):
-        scratch.write_text(markdown(answers), encoding="utf-8")
-        os.replace(scratch, path)
+    disk.write(folder / "transcript.md", markdown(answers).encode())
 
 
 def markdown(answers: Iterable[Answer]) -> str:

@@ -181,11 +181,7 @@ def _write(folder: Path, report: Report) -> None:
         "report.html": page.html(report),
     }
     for name, text in forms.items():
-        path = folder / name
-        scratch = path.with_name(f".{name}.tmp")
-        with disk.writing(path):
-            scratch.write_text(text, encoding="utf-8", errors="replace")
-            os.replace(scratch, path)
+        disk.write(folder / name, text.encode(errors="replace"))
     print(folder / "report.html")
 
 

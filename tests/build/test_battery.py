@@ -96,7 +96,7 @@ def test_killed_and_started_again_it_ends_with_the_same_answers(
     assert 3 <= len(kept) < 10
     while engines(models_dir):  # the kernel kills the engine with its parent
         time.sleep(0.01)
-    again = run(*SMALL, "--output", tmp_path)
+    again = run("battery", "--resume", tmp_path)
     assert again.returncode == 0
     assert again.stderr.count("tok/s") == 10 - len(kept)
     assert lines(tmp_path)[: len(kept)] == kept
@@ -158,7 +158,7 @@ def test_ctrl_c_stops_the_engine_and_keeps_what_is_done(
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Run the same command again to go on." in err
+    assert f"Go on with: llmdeploy battery --resume {tmp_path}" in err
     assert "Traceback" not in err
     assert not engines(models_dir)
     transcript = (tmp_path / "transcript.md").read_text()
@@ -168,7 +168,7 @@ def test_ctrl_c_stops_the_engine_and_keeps_what_is_done(
 def test_a_disk_that_fills_up_is_named_and_what_is_kept_is_whole(
     run: Run, small_disk: Callable[[int], Path]
 ) -> None:
-    folder = small_disk(4096)
+    folder = small_disk(20 << 10)  # battery.json takes four pages of five
     done = run(*SMALL, "--output", folder)
     assert done.returncode == 8
     assert "Traceback" not in done.stderr
@@ -179,6 +179,8 @@ def test_a_disk_that_fills_up_is_named_and_what_is_kept_is_whole(
     ("words", "code", "told"),
     [
         (("--output", "/proc/here"), 14, "/proc/here"),
+        (("--resume", "/nowhere"), 4, "/nowhere/battery.json"),
+        (("--resume", "/nowhere", "--seed", "1"), 2, "--resume"),
         (("--model", "smollm2-135n"), 3, "Did you mean smollm2-135m?"),
         (("--questions", "/dev/null"), 4, "/dev/null"),
         (("--temprature", "1"), 2, "Did you mean --temperature?"),

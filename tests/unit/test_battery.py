@@ -234,9 +234,121 @@ def test_what_is_answered_is_printed_and_not_asked_again(
     ask("--output", "out")
     out, err = capsys.readouterr()
     assert out == ALL
-    assert err == "out has 3 of the answers already.\n"
+    assert err == "out has all 3 answers.\n"
     assert len(Parrot.opened) == 1
     assert lines() == before
+
+
+def resume(*words: str) -> None:
+    arguments = program._parser().parse_args(["battery", "--resume", "out", *words])
+    arguments.run(arguments)
+
+
+TOLD = ("--model", "two", "--model", "one", "--system", "短答", "--seed", "7", "--max-tokens", "9")
+
+
+def test_a_battery_is_resumed_as_it_began_without_being_told_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Parrot.last = "乙？", KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ask(*TOLD, "--output", "out")
+    Parrot.last = None
+    Path("three.toml").unlink()
+    resume()
+    assert capsys.readouterr().out.endswith(f"# Two\n{ALL}# One\n{ALL}")
+    killed, *later = Parrot.opened
+    assert [(each.model.name, each.parallel, len(each.asked)) for each in later] == [
+        ("two", 1, 2),
+        ("one", 1, 3),
+    ]
+    for engine in later:
+        assert {options for _, options in engine.asked} == {killed.asked[0][1]}
+        assert engine.asked[0][0][0] == {"role": "system", "content": "短答"}
+    answers = results.load(Path("out")).answers
+    assert [len(given) for given in results.runs(answers).values()] == [3, 3]
+    resume()
+    assert len(Parrot.opened) == 3
+    assert capsys.readouterr().err.endswith("out has all 6 answers.\n")
+
+
+def test_the_battery_that_was_begun_last_is_resumed() -> None:
+    ask("--output", "out")
+    Parrot.last = "丙？", EngineCrashed("gone")
+    with pytest.raises(EngineCrashed):
+        ask("--output", "out", "--model", "two")
+    Parrot.last = None
+    resume()
+    assert [(each.model.name, len(each.asked)) for each in Parrot.opened] == [
+        ("one", 3),
+        ("two", 3),
+        ("two", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--output", "out"),
+        ("--model", "two"),
+        ("--questions", "three.toml"),
+        ("--system", "短答"),
+        ("--parallel", "2"),
+        ("--endpoint", "http://127.0.0.1:1/v1"),
+        ("--import", "old.txt"),
+        ("--model-name", "m"),
+        ("--seed", "1"),
+        ("--temperature", "1"),
+    ],
+)
+def test_a_battery_that_goes_on_cannot_be_changed(more: tuple[str, str]) -> None:
+    ask("--output", "out")
+    with pytest.raises(UsageFailure, match="goes on as it began"):
+        resume(*more)
+
+
+def test_another_model_of_the_same_name_does_not_go_on() -> None:
+    ask("--output", "out")
+    catalog.dump(Catalog("one", (model("one", "99"),)), Path("models"))
+    with pytest.raises(ConfigFailure, match="one is not the model any more"):
+        resume()
+    assert len(Parrot.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"out/battery\.json does not exist"),
+        ("{", "is not of this version"),
+        ("[]", "is not of this version"),
+        ('{"schema": 2}', "is not of this version"),
+        ('{"schema": 1, "runs": [], "questions": [], "paralell": 1}', "Unknown key 'paralell'"),
+    ],
+)
+def test_what_is_no_battery_cannot_be_resumed(content: str | None, told: str) -> None:
+    if content is not None:
+        Path("out").mkdir()
+        Path("out/battery.json").write_text(content)
+    with pytest.raises(ConfigFailure, match=told):
+        resume()
+    assert not Path("out/answers.jsonl").exists()
+
+
+def test_an_endpoint_is_asked_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Parrot] = []
+
+    def open_(address: str, name: str) -> Parrot:
+        opened.append(Parrot(model(name, address), Path(), parallel=1))
+        return opened[-1]
+
+    monkeypatch.setattr("entrypoint.engines.endpoint.Endpoint", open_)
+    Parrot.last = "乙？", EngineCrashed("gone")
+    with pytest.raises(EngineCrashed):
+        ask("--endpoint", "http://127.0.0.1:1/v1", "--model", "x", "--output", "out")
+    Parrot.last = None
+    resume()
+    assert len(opened[1].asked) == 2
+    assert opened[1].model.files[0].sha256 == "http://127.0.0.1:1/v1"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1])
@@ -289,7 +401,7 @@ def test_ctrl_c_keeps_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     Parrot.last = "丙？", KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         ask("--output", "out")
-    assert "Run the same command again to go on." in capsys.readouterr().err
+    assert "Go on with: llmdeploy battery --resume out\n" in capsys.readouterr().err
     assert [line["id"] for line in lines()] == ["a", "b"]
     assert Path("out/transcript.md").read_text().count("## 问题") == 2
     assert Parrot.opened[0].closed
