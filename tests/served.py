@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from entrypoint.catalog import Model
-from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
+from entrypoint.errors import EngineCrashed
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.server import Server, listen
@@ -24,7 +25,7 @@ from entrypoint.serve.service import Service
 
 @dataclass
 class Parrot:
-    """An engine that repeats the last words, a word a piece, when `go` lets it.
+    """An engine that repeats the last words, a word a piece, when `go` lets it or it is hung up.
 
     `asked` has the prompts and options, `made` counts the pieces, `mishap` is raised after one.
     """
@@ -32,25 +33,37 @@ class Parrot:
     context: int = 200
     asked: list[tuple[Prompt, Options]] = field(default_factory=list)
     made: int = 0
-    closed: int = 0  # answers that were closed before their end
+    closed: int = 0  # answers that were closed or hung up before their end
     mishap: Exception | None = None
     go: threading.Event = field(default_factory=threading.Event)
     dead: bool = False
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
+        line = Line()
+        return Answer(self._pieces(prompt, options, line), line)
+
+    def _pieces(
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
         self.asked.append((prompt, options))
         words = (prompt if isinstance(prompt, str) else prompt[-1]["content"]).split(" ")
         try:
             for number, word in enumerate(words):
-                self.go.wait()
+                self._wait(line)
                 self.made += 1
                 yield word if number == 0 else f" {word}"
                 if self.mishap:
                     raise self.mishap
             cut = options.max_tokens is not None
             yield Usage(10, 4, len(words), 0.25, 50.0, "length" if cut else "stop")
-        except GeneratorExit:
-            self.closed += 1
+        except (GeneratorExit, EngineCrashed):
+            self.closed += line.hung_up
+            raise
+
+    def _wait(self, line: Line) -> None:
+        while not self.go.wait(0.01):
+            if line.hung_up:
+                raise EngineCrashed("")
 
     def stream_many(
         self, conversations: Sequence[Sequence[Message]], options: Options

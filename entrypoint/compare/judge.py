@@ -10,8 +10,9 @@ import itertools
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,7 +20,7 @@ from typing import Literal, TypeAlias
 from entrypoint import disk
 from entrypoint.compare.report import Question
 from entrypoint.engines import Engine, Options
-from entrypoint.errors import Failure, MessageTooLong
+from entrypoint.errors import EngineCrashed, Failure, MessageTooLong
 from entrypoint.language import _
 from entrypoint.questions import Point
 
@@ -27,6 +28,7 @@ Outcome: TypeAlias = Literal["first", "second", "tie", "unclear", "refused", "fa
 
 OPTIONS = Options(temperature=0, max_tokens=16, seed=0)
 PATIENCE = 3  # failures in a row after which the judge is left alone
+LIMIT = 300.0  # seconds for one verdict
 
 # English whatever the user's language: a verdict must not depend on who reads the report.
 CRITERIA = {
@@ -160,14 +162,26 @@ class Judge:
         if self._engine is None:
             self._engine = self._open_engine()
         try:
-            pieces = self._engine.stream([{"role": "user", "content": prompt}], OPTIONS)
-            reply = "".join(piece for piece in pieces if isinstance(piece, str))
+            reply = self._reply(self._engine, prompt)
         except Failure as failure:
             if not isinstance(failure, MessageTooLong):  # others may be shorter
                 self._failures += 1
             return "failed", " ".join(part for part in (failure.what, failure.why) if part)
         self._failures = 0
         return read(reply), reply
+
+    def _reply(self, engine: Engine, prompt: str) -> str:
+        """Return what the judge says; raise a Failure if it takes too long."""
+        with closing(engine.stream([{"role": "user", "content": prompt}], OPTIONS)) as pieces:
+            clock = threading.Timer(LIMIT, pieces.hang_up)
+            clock.start()
+            try:
+                reply = "".join(piece for piece in pieces if isinstance(piece, str))
+            finally:
+                clock.cancel()
+        if pieces.hung_up:
+            raise EngineCrashed(_("It took more than {seconds:.0f} seconds.").format(seconds=LIMIT))
+        return reply
 
 
 def _reference(points: Sequence[Point]) -> str:

@@ -7,13 +7,16 @@ tests/engines/test_conformance.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import socket
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from entrypoint.catalog import Model
-from entrypoint.errors import StageMissing
+from entrypoint.errors import Failure, StageMissing
 from entrypoint.language import _
 
 
@@ -61,8 +64,67 @@ class Usage:
     finish_reason: Literal["stop", "length"]
 
 
-# The pieces of one answer, then its Usage. Closing it stops the computation.
-Answer: TypeAlias = Generator[str | Usage, None, None]
+class Line:
+    """The connection that an answer comes over."""
+
+    def __init__(self) -> None:
+        self.hung_up = False
+        self._connection: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def take(self, connection: socket.socket) -> None:
+        """Note the connection that is used from now on."""
+        with self._lock:
+            self._connection = connection
+            self._shut()
+
+    def hang_up(self) -> None:
+        """Shut the connection, and those that follow; who waits for it finds its end."""
+        with self._lock:
+            self.hung_up = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self.hung_up and self._connection:
+            with suppress(OSError):  # it has been closed already
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+
+class Answer(Iterator[str | Usage]):
+    """The pieces of one answer, then its Usage. Closing it stops the computation.
+
+    Another thread may `hang_up` at any time, even while the prompt is computed: the computation is
+    stopped and no piece comes any more.
+    """
+
+    def __init__(
+        self, pieces: Generator[str | Usage, None, None], line: Line | None = None
+    ) -> None:
+        self._pieces, self._line = pieces, line or Line()
+
+    def __next__(self) -> str | Usage:
+        try:
+            piece = next(self._pieces)
+        except Failure:
+            if self.hung_up:
+                raise StopIteration from None
+            raise
+        if self.hung_up:
+            raise StopIteration
+        return piece
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether somebody did."""
+        return self._line.hung_up
+
+    def hang_up(self) -> None:
+        """End it, from any thread; its owner closes it as ever."""
+        self._line.hang_up()
+
+    def close(self) -> None:
+        """Stop the computation; for the thread that reads it."""
+        self._pieces.close()
 
 
 class Engine(Protocol):

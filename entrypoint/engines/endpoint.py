@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
 from entrypoint.errors import EndpointFailure, Failure, MessageTooLong, NotSupported, UsageFailure
 from entrypoint.language import _
 
@@ -58,17 +58,23 @@ class Endpoint:
         self._closed = False
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
-        """Yield the pieces of one answer, then its Usage; raise EndpointFailure if it breaks off.
+        """Answer a conversation; raise EndpointFailure if the answer breaks off.
 
         Raises MessageTooLong if the server says so.
         """
+        line = Line()
+        return Answer(self._pieces(prompt, options, line), line)
+
+    def _pieces(
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
         if isinstance(prompt, str) or options.schema is not None:
             raise NotSupported(_("An endpoint answers conversations only."))
         begun = time.monotonic()
         first = 0.0
         pieces, reason = 0, ""
         usage: dict[str, Any] = {}
-        with self._ask(self._body(prompt, options)) as response:
+        with self._ask(self._body(prompt, options), line) as response:
             for event in self._events(response):
                 usage = event.get("usage") or usage
                 for choice in event.get("choices") or ():
@@ -127,21 +133,21 @@ class Endpoint:
         }
 
     @contextmanager
-    def _ask(self, body: Mapping[str, Any]) -> Iterator[http.client.HTTPResponse]:
+    def _ask(self, body: Mapping[str, Any], line: Line) -> Iterator[http.client.HTTPResponse]:
         """Send a request, again and again while the server is busy or away."""
         for number in range(TRIES):
             with closing(self._connection()) as connection:
-                response, failure, wait = self._try(connection, body)
+                response, failure, wait = self._try(connection, body, line)
                 if response:
                     with closing(response):
                         yield response
                     return
-            if self._closed or number == TRIES - 1:
+            if self._closed or line.hung_up or number == TRIES - 1:
                 raise failure
             time.sleep(min(wait or WAITS[number], LONGEST_WAIT))
 
     def _try(
-        self, connection: http.client.HTTPConnection, body: Mapping[str, Any]
+        self, connection: http.client.HTTPConnection, body: Mapping[str, Any], line: Line
     ) -> tuple[http.client.HTTPResponse | None, Failure, float]:
         """Return the answer; or why there is none yet, and how long the server wants us to wait.
 
@@ -153,6 +159,7 @@ class Endpoint:
         try:
             connection.connect()
             self._open.add(connection.sock)  # the connection forgets it
+            line.take(connection.sock)
             connection.request("POST", self._path, json.dumps(body), headers)
             response = connection.getresponse()
         except ssl.SSLCertVerificationError as error:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
 from entrypoint.disk import writing
-from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
 from entrypoint.errors import (
     EngineCrashed,
     MessageTooLong,
@@ -92,7 +92,13 @@ class Itrex:
             raise
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
-        """Yield the pieces of one answer, then its Usage."""
+        """Answer a conversation, or go on with a raw text."""
+        line = Line()
+        return Answer(self._pieces(prompt, options, line), line)
+
+    def _pieces(
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
         begun = time.monotonic()
         if options.schema is not None:
             raise NotSupported(_("The engine {name} cannot follow a schema.").format(name="itrex"))
@@ -105,7 +111,7 @@ class Itrex:
                 next=_("Ask with fewer words."),
             )
         kept, self._kept = self._kept, _State()
-        state = self._settled(prompt) if options.temperature == 0 else kept
+        state = self._settled(prompt, line) if options.temperature == 0 else kept
         self._crop(state, tokens[:-1])
         cached = len(state.ids)
         room = self.context - len(tokens)
@@ -114,7 +120,7 @@ class Itrex:
         ended = False
         try:
             for token in self._choose(
-                state, tokens, options, min(room, options.max_tokens or room)
+                state, tokens, options, min(room, options.max_tokens or room), line
             ):
                 times.append(time.monotonic())
                 if token not in self._ends and (piece := text.push(token)):
@@ -232,7 +238,7 @@ class Itrex:
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _settled(self, prompt: Prompt) -> _State:
+    def _settled(self, prompt: Prompt, line: Line) -> _State:
         """Return the state at the end of what was said before, whatever was computed meanwhile.
 
         Tokens computed together differ in their last bits from tokens computed one by one, and at
@@ -240,7 +246,7 @@ class Itrex:
         """
         state = _State()
         if not isinstance(prompt, str) and len(prompt) > 1:
-            self._compute(state, self._tokens(prompt[:-1], question=False))
+            self._compute(state, self._tokens(prompt[:-1], question=False), line)
         return state
 
     def _crop(self, state: _State, prompt: Sequence[int]) -> None:
@@ -258,24 +264,26 @@ class Itrex:
         )
 
     def _choose(
-        self, state: _State, prompt: Sequence[int], options: Options, limit: int
+        self, state: _State, prompt: Sequence[int], options: Options, limit: int, line: Line
     ) -> Iterator[int]:
         """Yield up to `limit` tokens that go on after `prompt`, of which `state` has a part."""
         random = self._torch.Generator()
         random.manual_seed(random.seed() if options.seed is None else options.seed)
-        scores = self._compute(state, prompt[len(state.ids) :])
+        scores = self._compute(state, prompt[len(state.ids) :], line)
         for step in range(limit):
             token = self._sample(scores, options, random)
             yield token
             if step + 1 < limit:
-                scores = self._compute(state, [token])
+                scores = self._compute(state, [token], line)
 
-    def _compute(self, state: _State, tokens: Sequence[int]) -> torch.Tensor:
-        """Add tokens to the state; return the scores of the token after them."""
+    def _compute(self, state: _State, tokens: Sequence[int], line: Line) -> torch.Tensor:
+        """Add tokens to the state, until the line is hung up; return the next token's scores."""
         torch = self._torch
         scores = torch.empty(0)
         with torch.inference_mode():
             for start in range(0, len(tokens), BATCH):
+                if line.hung_up:
+                    raise EngineCrashed("")  # which nobody is told
                 batch = list(tokens[start : start + BATCH])
                 place = len(state.ids)
                 output = self._model(

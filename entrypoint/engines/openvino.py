@@ -22,9 +22,16 @@ from typing import Any
 
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
-from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
 from entrypoint.engines.child import Child
-from entrypoint.errors import Failure, MessageTooLong, NotSupported, StageMissing, UnsupportedCpu
+from entrypoint.errors import (
+    EngineCrashed,
+    Failure,
+    MessageTooLong,
+    NotSupported,
+    StageMissing,
+    UnsupportedCpu,
+)
 from entrypoint.language import _
 
 SERVER = "entrypoint.engines.openvino_server"
@@ -63,8 +70,14 @@ class OpenVino:
             raise
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
-        """Yield the pieces of one answer, then its Usage."""
-        with closing(self._ask([prompt], options)) as pieces:
+        """Answer a conversation, or go on with a raw text."""
+        line = Line()
+        return Answer(self._pieces(prompt, options, line), line)
+
+    def _pieces(
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
+        with closing(self._ask([prompt], options, line)) as pieces:
             for _index, piece in pieces:
                 yield piece
 
@@ -72,11 +85,11 @@ class OpenVino:
         self, conversations: Sequence[Sequence[Message]], options: Options
     ) -> Generator[tuple[int, str | Usage], None, None]:
         """Answer several conversations at once; yield (index, piece) as pieces come."""
-        return self._ask(conversations, options)
+        return self._ask(conversations, options, Line())
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
-        with closing(self._send({"count": messages})) as replies:
+        with closing(self._send({"count": messages}, Line())) as replies:
             count: int = next(replies)
         return count
 
@@ -96,14 +109,14 @@ class OpenVino:
             raise self._child.death()
 
     def _ask(
-        self, prompts: Sequence[Prompt], options: Options
+        self, prompts: Sequence[Prompt], options: Options, line: Line
     ) -> Generator[tuple[int, str | Usage], None, None]:
         if options.schema is not None:
             # A schema that it cannot follow would bring down all answers under way.
             raise NotSupported(_("The engine openvino does not follow a JSON Schema."))
         running = len(prompts)
         request = {"prompts": prompts, "options": asdict(options)}
-        with closing(self._send(request)) as replies:
+        with closing(self._send(request, line)) as replies:
             while running:
                 index, piece = next(replies)
                 if isinstance(piece, dict):
@@ -112,22 +125,23 @@ class OpenVino:
                 else:
                     yield index, piece
 
-    def _send(self, request: Mapping[str, Any]) -> Generator[Any, None, None]:
+    def _send(self, request: Mapping[str, Any], line: Line) -> Generator[Any, None, None]:
         """Yield what the child replies, until closed."""
         mine, theirs = socket.socketpair()
-        with mine, mine.makefile("rb") as lines:
+        line.take(mine)
+        with mine, mine.makefile("rb") as replies:
             try:
                 with theirs:
                     socket.send_fds(self._door, [b"+"], [theirs.fileno()])
                 mine.sendall(json.dumps(request).encode() + b"\n")
-                for line in lines:
-                    reply = json.loads(line)
+                for each in replies:
+                    reply = json.loads(each)
                     if isinstance(reply, dict):
                         raise _refusal(**reply)
                     yield reply
             except OSError:
                 pass  # it was not only the last line that did not come
-        raise self._child.death()
+        raise EngineCrashed("") if line.hung_up else self._child.death()
 
 
 load = OpenVino

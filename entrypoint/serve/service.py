@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from entrypoint.catalog import Model
-from entrypoint.engines import Engine, Options, Prompt, Usage, open_engine
+from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, open_engine
 from entrypoint.serve import journal, metrics, problems
 from entrypoint.serve.limits import Limits
 
@@ -37,7 +37,8 @@ class Answering:
         self.began = time.monotonic()
         self.first: float | None = None  # seconds from the request to the first piece
         self.usage: Usage | None = None
-        self.stopped = False  # the engine's thread looks at it after each piece
+        self.stopped = False
+        self.pieces: Answer | None = None  # as soon as the engine has been asked
         self._texts: list[str] = []
         self._failure: Exception | None = None
         self._ended = False
@@ -70,8 +71,10 @@ class Answering:
         self._news.set()
 
     def stop(self, reason: Exception) -> None:
-        """End it now; the engine stops at the next piece."""
+        """End it now, and what is computed for it."""
         self.stopped = True
+        if self.pieces and not self._ended:
+            self.pieces.hang_up()
         self.take(reason)
 
 
@@ -210,12 +213,11 @@ class Service:
         """Compute one answer."""
         begun = time.monotonic()
         try:
-            if not answering.stopped:
-                with closing(engine.stream(answering.prompt, answering.options)) as pieces:
+            with closing(engine.stream(answering.prompt, answering.options)) as pieces:
+                answering.pieces = pieces  # who stops it from now on hangs up
+                if not answering.stopped:
                     for piece in pieces:
                         self._post(answering, piece)
-                        if answering.stopped:
-                            break
         except Exception as failure:  # noqa: BLE001 (it is raised again by who waits for it)
             self._post(answering, failure)
         finally:

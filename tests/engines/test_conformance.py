@@ -133,15 +133,16 @@ def test_a_conversation_longer_than_the_context_is_refused_and_the_next_is_not(
         assert answer(engine, ask("Hi"))
 
 
+def used(pid: int) -> int:
+    """Return how long a process has computed, in the kernel's ticks."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
 def idle(pid: int) -> bool:
     """Tell whether a process computes nothing for a while."""
-
-    def used() -> list[str]:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-
-    before = used()
+    before = used(pid)
     time.sleep(0.5)
-    return used() == before
+    return used(pid) == before
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -157,6 +158,43 @@ def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> No
                 next(one)
         while not idle(pid(engine)):
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("history", [(), ("Hi", "Hello!")])
+def test_another_thread_can_hang_up_even_while_the_prompt_is_computed(
+    open_: Open, history: tuple[str, ...]
+) -> None:
+    long = ask("word " * 3500, *history)
+    options = Options(temperature=0, max_tokens=1)
+    with closing(open_(context=4096)) as engine:
+        number = pid(engine)
+        begun = used(number)
+        with closing(engine.stream(long, options)) as interrupted, ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(list, interrupted)
+            while used(number) < begun + 10:
+                time.sleep(0.01)
+            interrupted.hang_up()
+            assert reader.result(60) == []
+        while not idle(number):
+            time.sleep(0.01)
+        stopped = used(number) - begun
+        split(engine.stream(ask("entirely " * 3500, *history), options))
+        assert stopped < (used(number) - begun - stopped) / 2
+
+
+def test_an_answer_that_was_hung_up_before_it_began_is_none(engine: Engine) -> None:
+    with closing(engine.stream(ask("Hi"), GREEDY)) as pieces:
+        pieces.hang_up()
+        assert list(pieces) == []
+    assert answer(engine, ask("Hi"))
+
+
+def test_an_answer_that_was_hung_up_brings_nothing_more(engine: Engine) -> None:
+    with closing(engine.stream(ask("Write a very long story."), GREEDY)) as pieces:
+        assert next(pieces)
+        pieces.hang_up()
+        assert list(pieces) == []
+    assert answer(engine, ask("Hi"))
 
 
 def test_stop_words_end_an_answer(models: Catalog, folder: Path, open_: Open) -> None:

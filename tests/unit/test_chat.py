@@ -32,6 +32,9 @@ class Parrot:
         self.closed = False
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
+        return Answer(self._pieces(prompt, options))
+
+    def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
         assert not isinstance(prompt, str)
         self.asked.append((list(prompt), options))
         text = f"{self.name}: {prompt[-1]['content']}"

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from entrypoint import __main__ as program
 from entrypoint import catalog
 from entrypoint import compare as mode
 from entrypoint.catalog import Catalog, Model, ModelFile
-from entrypoint.engines import endpoint
+from entrypoint.engines import Answer, endpoint
 from entrypoint.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
 from entrypoint.questions import TUTORIAL
 
@@ -136,7 +136,10 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Judge:
         def __init__(self, *_model: object) -> None: ...
 
-        def stream(self, prompt: list[dict[str, str]], _options: object) -> Iterator[str]:
+        def stream(self, prompt: list[dict[str, str]], _options: object) -> Answer:
+            return Answer(self._pieces(prompt))
+
+        def _pieces(self, prompt: list[dict[str, str]]) -> Generator[str, None, None]:
             shown = prompt[0]["content"].partition("<answer-A>")[2].partition("</answer-A>")[0]
             yield "B" if re.search("[A-Za-z]", shown) else "A"
 

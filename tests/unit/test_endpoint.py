@@ -208,6 +208,15 @@ def test_closing_it_breaks_off_what_is_being_answered(server: Server) -> None:
     engine.close()
 
 
+def test_an_answer_that_hangs_can_be_hung_up(server: Server) -> None:
+    server.script = [(200, BEGUN + piece("hang") + b": hang\n\n")]
+    stream = Endpoint(server.address, "m").stream(HELLO, Options())
+    assert next(stream) == "hang"
+    threading.Timer(0.1, stream.hang_up).start()
+    assert list(stream) == []
+    assert len(server.asked) == 1
+
+
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITS", (0, 0, 0))
     with closing(socket.socket()) as free:

@@ -1,6 +1,7 @@
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from entrypoint.compare import scores
 from entrypoint.compare.judge import PATIENCE, Judge, Outcome, Verdict, Verdicts, read
 from entrypoint.compare.report import Question, Reply
-from entrypoint.engines import Engine, Options, Prompt, Usage
+from entrypoint.engines import Answer, Engine, Options, Prompt, Usage
 from entrypoint.errors import EngineCrashed, MessageTooLong
 from entrypoint.questions import Point
 
@@ -26,7 +27,11 @@ class Oracle:
     def __init__(self, opinion: Opinion) -> None:
         self.opinion, self.asked, self.closed = opinion, 0, False
 
-    def stream(self, prompt: Prompt, options: Options) -> Iterator[str | Usage]:
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
+        self.answer = Answer(self._pieces(prompt, options))
+        return self.answer
+
+    def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
         assert options.temperature == 0
         assert not isinstance(prompt, str)
         self.asked += 1
@@ -52,11 +57,15 @@ def hear(tmp_path: Path) -> Callable[..., tuple[list[Verdict], Judge, Oracle]]:
     """Return a function that has questions judged, with verdicts kept in one file."""
 
     def hear(
-        opinion: Opinion, *questions: Question, name: str = "oracle"
+        opinion: Opinion,
+        *questions: Question,
+        name: str = "oracle",
+        opened: Callable[[Oracle], None] = lambda _oracle: None,
     ) -> tuple[list[Verdict], Judge, Oracle]:
         oracle = Oracle(opinion)
-        opened: Callable[[], Engine] = lambda: oracle  # type: ignore[assignment,return-value] # noqa: E731
-        judge = Judge(name, opened, Verdicts(tmp_path / "verdicts.jsonl"))
+        opened(oracle)
+        open_: Callable[[], Engine] = lambda: oracle  # type: ignore[assignment,return-value] # noqa: E731
+        judge = Judge(name, open_, Verdicts(tmp_path / "verdicts.jsonl"))
         verdicts = list(judge.hear(questions or (question(),), NAMES))
         judge.close()
         return verdicts, judge, oracle
@@ -172,6 +181,28 @@ def test_a_judge_that_keeps_failing_is_left_alone_and_asked_again_next_time(hear
     verdicts, _judge, oracle = hear(better, question("q", "logic", "hard"))
     assert oracle.asked == 6
     assert {each.outcome for each in verdicts} == {"first", "second"}
+
+
+def test_a_judge_that_takes_too_long_is_interrupted(
+    hear: Hear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoint.compare.judge.LIMIT", 0.05)
+    oracles: list[Oracle] = []
+
+    def ponder(_prompt: str) -> str:
+        for _step in range(500):
+            if oracles[0].answer.hung_up:
+                break
+            time.sleep(0.01)
+        return "A"
+
+    verdicts, judge, oracle = hear(ponder, question(), opened=oracles.append)
+    assert {each.outcome for each in verdicts} == {"failed"}
+    assert verdicts[0].reply == "It took more than 0 seconds."
+    assert scores.judging(verdicts, judge.name, judge.reused).failed == 2
+    assert oracle.asked == 2
+    monkeypatch.setattr("entrypoint.compare.judge.LIMIT", 60)
+    assert [each.outcome for each in hear(better)[0]] == ["first", "second"]
 
 
 def test_answers_too_long_for_the_judge_do_not_tire_it(hear: Hear) -> None:

@@ -95,6 +95,26 @@ def test_a_request_that_comes_too_slowly_is_cut_off(
         assert b"408" in body.recv(65536).split(b"\r\n")[0]
 
 
+def test_who_takes_nothing_of_an_answer_is_cut_off(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoint.serve.server.STALL", 0.5)
+    served = serve()
+    words = "x" * (BODY // 2)
+    body = json.dumps({"messages": [{"role": "user", "content": words}]}).encode()
+    with closing(socket.socket()) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(("127.0.0.1", served.port))
+        until(lambda: bool(served.server.server_state.connections))
+        (connection,) = served.server.server_state.connections
+        ours = connection.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # else it takes the whole answer
+        peer.sendall(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        until(lambda: bool(served.engine.asked))
+        until(lambda: not served.server.server_state.connections)
+    assert served.chat("hi")[0] == 200
+
+
 def test_a_thousand_who_say_nothing_do_not_keep_others_out(served: Served) -> None:
     threads = threading.active_count()
     with ExitStack() as stack:

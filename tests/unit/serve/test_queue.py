@@ -16,9 +16,9 @@ from tests.served import Serve, Served, until
 LONG = " ".join(["word"] * 5000)
 
 
-def stream(served: Served, text: str = LONG) -> socket.socket:
-    """Begin to stream an answer; return the socket after its first bytes."""
-    body = json.dumps({"messages": [{"role": "user", "content": text}], "stream": True})
+def stream(served: Served, text: str = LONG, *, stream: bool = True) -> socket.socket:
+    """Ask, and return the socket that the answer comes over."""
+    body = json.dumps({"messages": [{"role": "user", "content": text}], "stream": stream})
     peer = socket.create_connection(("127.0.0.1", served.port))
     peer.sendall(
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -59,15 +59,27 @@ def test_as_many_are_answered_at_once_as_there_are_places_and_the_rest_in_order(
     assert sorted(order[:2]) == ["0", "1"]
 
 
-def test_a_client_that_goes_away_stops_its_answer_within_a_piece(serve: Serve) -> None:
-    served = serve(halted=True)
-    peer = stream(served)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_client_that_goes_away_stops_its_answer_even_before_the_first_piece(
+    serve: Serve, whole: bool
+) -> None:
+    served = serve(parallel=1, halted=True)
+    peer = stream(served, stream=not whole)
     until(lambda: len(served.engine.asked) == 1)
     peer.close()
-    time.sleep(0.1)
-    served.engine.go.set()
     until(lambda: served.engine.closed == 1)
-    assert served.engine.made == 1
+    assert served.engine.made == 0
+    served.engine.go.set()
+    assert served.chat("hi")[0] == 200
+
+
+def test_a_client_that_goes_away_in_mid_answer_stops_it(serve: Serve) -> None:
+    served = serve(parallel=1)
+    peer = stream(served, "word " * 100_000)
+    peer.recv(1 << 16)
+    peer.close()
+    until(lambda: served.engine.closed == 1)
+    assert served.engine.made < 100_000
 
 
 @pytest.mark.parametrize("whole", [True, False])
