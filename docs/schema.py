@@ -1,4 +1,4 @@
-"""The published form of a line of answers.jsonl, made from the dataclasses of entrypoint.results.
+"""The published forms of answers.jsonl's lines and of report.json, made from the dataclasses.
 
 Regenerate with: .venv/bin/python -m docs.schema
 """
@@ -12,30 +12,45 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from entrypoint import results
+from entrypoint import checks, results
+from entrypoint.compare import report
 
-PATH = Path(__file__).with_name("results.schema.json")
+LATE = {"Check": checks.Check}  # which report.py imports for its annotations only
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of one line."""
-    known: dict[str, Any] = {}
-    _form(results.Answer, known)
-    line = known.pop("Answer")
-    line["properties"] = {"schema": {"const": results.SCHEMA}, **line["properties"]}
-    line["required"] = ["schema", *line["required"]]
+def answer() -> dict[str, Any]:
+    """Return the JSON Schema of a line of answers.jsonl."""
+    title = f"A line of {results.LINES}: one answer of a model"
+    return _schema(results.Answer, title, results.SCHEMA)
+
+
+def comparison() -> dict[str, Any]:
+    """Return the JSON Schema of report.json."""
+    return _schema(report.Report, "report.json: what a comparison found", report.SCHEMA)
+
+
+def files() -> dict[Path, str]:
+    """Return the content of each published file."""
+    forms = {"results.schema.json": answer(), "report.schema.json": comparison()}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"A line of {results.LINES}: one answer of a model",
-        **line,
-        "$defs": known,
+        Path(__file__).with_name(name): json.dumps(form, indent=1, ensure_ascii=False) + "\n"
+        for name, form in forms.items()
     }
 
 
-def text() -> str:
-    """Return the content of results.schema.json."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+def _schema(kind: type, title: str, version: int) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    _form(kind, known)
+    top = known.pop(kind.__name__)
+    top["properties"] = {"schema": None, **top["properties"]} | {"schema": {"const": version}}
+    top["required"] = list(dict.fromkeys(("schema", *top["required"])))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **top,
+        "$defs": known,
+    }
 
 
 def _form(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +59,7 @@ def _form(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
         name = typing.cast("type", kind).__name__
         if name not in known:
             known[name] = {}  # its place in the order
-            hints = typing.get_type_hints(kind)
+            hints = typing.get_type_hints(kind, localns=LATE)
             fields = dataclasses.fields(kind)
             known[name] = {
                 "description": (kind.__doc__ or "").partition("\n")[0],
@@ -57,6 +72,8 @@ def _form(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return {"type": "array", "items": _form(inner[0], known)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _form(inner[1], known)}
     if origin is typing.Literal:
         return {"enum": list(inner)}
     if origin is types.UnionType:
@@ -65,4 +82,5 @@ def _form(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

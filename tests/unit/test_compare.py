@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from builder.settings import ROOT
+from docs import schema
 from entrypoint import __main__ as program
 from entrypoint import catalog
 from entrypoint import compare as mode
@@ -47,7 +49,9 @@ def compare(*runs: str, **options: str) -> Path:
 
 
 def report(*runs: str, **options: str) -> dict[str, Any]:
+    """Return what report.json has; whatever was compared, it has the published form."""
     found: dict[str, Any] = json.loads((compare(*runs, **options) / "report.json").read_text())
+    Draft202012Validator(schema.comparison()).validate(found)
     return found
 
 
