@@ -10,19 +10,19 @@ from subprocess import Popen
 
 import pytest
 
-from builder.settings import ROOT
+from builder import tarball
+from builder.settings import ROOT, Settings
 
 Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
-def start(unpacked: Path, models_dir: Path) -> Start:
-    """Return a function that starts `llmdeploy WORDS` and returns the process."""
+def starter(python: Path, known: Path) -> Start:
+    """Return a function that starts `llmdeploy WORDS` with the models `known`."""
 
-    def start(*words: str | Path, models: Path = models_dir) -> Popen[str]:
+    def start(*words: str | Path, models: Path = known) -> Popen[str]:
         return Popen(
-            [unpacked / "bin/python3", "-m", "entrypoint", *words],
+            [python, "-m", "entrypoint", *words],
             env={**os.environ, "PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(models)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -30,6 +30,18 @@ def start(unpacked: Path, models_dir: Path) -> Start:
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def start(unpacked: Path, models_dir: Path) -> Start:
+    """Return a function that starts `llmdeploy WORDS` and returns the process."""
+    return starter(unpacked / "bin/python3", models_dir)
+
+
+@pytest.fixture(scope="session")
+def start_openvino(for_openvino: Settings, openvino_models_dir: Path) -> Start:
+    """Return the same for the engine openvino."""
+    return starter(tarball.unpacked(for_openvino) / "bin/python3", openvino_models_dir)
 
 
 @pytest.fixture(scope="session")

@@ -63,13 +63,20 @@ def running(start: Start, *words: str | Path) -> Iterator[Process]:
             program.terminate()
 
 
+@pytest.fixture(scope="module", params=["start", "start_openvino"], ids=["llamacpp", "openvino"])
+def start_each(request: pytest.FixtureRequest) -> Start:
+    """Return a function that starts `llmdeploy WORDS`, with one engine after the other."""
+    found: Start = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def api(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def api(start_each: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """Return a server that wants KEY."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{KEY}\n")
     words = ("--api-key-file", keys, "--host", "127.0.0.1", "--parallel", "2", "--context", "1024")
-    with running(start, *words) as process:
+    with running(start_each, *words) as process:
         reader = threading.Thread(target=process.read_on)
         reader.start()
         try:

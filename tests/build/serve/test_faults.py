@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -45,8 +47,8 @@ def engine_of(pid: int) -> int:
     return int(child)
 
 
-def test_an_engine_killed_in_mid_answer_costs_that_answer_only(start: Start) -> None:
-    with running(start, "--parallel", "2", "--context", "1024") as server:
+def test_an_engine_killed_in_mid_answer_costs_that_answer_only(start_each: Start) -> None:
+    with running(start_each, "--parallel", "2", "--context", "1024") as server:
         with ask(server.url) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -60,8 +62,28 @@ def test_an_engine_killed_in_mid_answer_costs_that_answer_only(start: Start) -> 
             assert answer.content.endswith(b"data: [DONE]\n\n")
 
 
-def test_sigterm_lets_an_answer_end_and_means_success(start: Start) -> None:
-    with running(start, "--parallel", "2", "--context", "1024", "--drain", "60") as server:
+def test_beyond_the_queue_a_request_is_refused_until_somebody_hangs_up(start_each: Start) -> None:
+    words = ("--parallel", "1", "--queue", "1", "--context", "1024")
+    with running(start_each, *words) as server, ThreadPoolExecutor(1) as pool:
+
+        def told(name: str) -> float:
+            metrics = requests.get(f"{server.url}/metrics", timeout=20).text
+            (value,) = re.findall(rf"^llmdeploy_{name}{{.*}} (.*)$", metrics, re.MULTILINE)
+            return float(value)
+
+        with ask(server.url):
+            waiting = pool.submit(ask, server.url, max_tokens=4)
+            until(lambda: told("queue") == 1)
+            refused = requests.post(f"{server.url}/v1/chat/completions", json=LONG, timeout=120)
+            assert refused.status_code == 429
+            assert int(refused.headers["Retry-After"]) >= 1
+        with waiting.result() as answer:
+            assert answer.content.endswith(b"data: [DONE]\n\n")
+        until(lambda: told("running") == 0)
+
+
+def test_sigterm_lets_an_answer_end_and_means_success(start_each: Start) -> None:
+    with running(start_each, "--parallel", "2", "--context", "1024", "--drain", "60") as server:
         with ask(server.url, max_tokens=24) as answer:
             server.program.terminate()
             assert answer.content.endswith(b"data: [DONE]\n\n")
@@ -69,8 +91,8 @@ def test_sigterm_lets_an_answer_end_and_means_success(start: Start) -> None:
         assert server.program.wait(60) == 0
 
 
-def test_sigterm_while_the_model_is_loaded_ends_it_too(start: Start) -> None:
-    with start("serve", "--model", "smollm2-135m", "--port", "0") as program:
+def test_sigterm_while_the_model_is_loaded_ends_it_too(start_each: Start) -> None:
+    with start_each("serve", "--model", "smollm2-135m", "--port", "0") as program:
         assert program.stderr
         program.stderr.readline()
         program.terminate()
