@@ -95,6 +95,19 @@ def test_an_engine_that_manages_no_swarm(
 
 
 @pytest.mark.usefixtures("image")
+def test_a_first_launch_that_fails_leaves_nothing(
+    settings: Settings, deployment: Deployment, manager: DockerClient
+) -> None:
+    wrong = replace(deployment, model="no-such-model", patience=3)
+    with pytest.raises(NotReady, match="was not ready within 3 seconds"):
+        swarm.apply(settings, wrong, settings.image_name)
+    label = {"label": f"{swarm.STACK}={deployment.name}"}
+    for kept in (manager.services, manager.networks, manager.secrets):
+        assert kept.list(filters=label) == []
+    assert not (settings.dist_dir / "launch/swarm" / deployment.name).exists()
+
+
+@pytest.mark.usefixtures("image")
 def test_no_request_fails_but_those_of_a_killed_replica(
     settings: Settings,
     deployment: Deployment,
