@@ -30,6 +30,7 @@ class Parrot:
     `asked` has the prompts and options, `made` counts the pieces, `mishap` is raised after one.
     """
 
+    model: str
     context: int = 200
     asked: list[tuple[Prompt, Options]] = field(default_factory=list)
     made: int = 0
@@ -110,17 +111,19 @@ class Served:
 Serve = Callable[..., Served]
 
 
-def model(name: str = "polly") -> Model:
+def model(name: str) -> Model:
     return Model(name, name.title(), "parrot", "Q4_0", 200, 1, (), "", "", "", "", (), ())
 
 
 @contextmanager
-def serving(*, keys: Keys | None = None, halted: bool = False, **limits: int) -> Iterator[Served]:
-    """Run a server; its engine waits for `go` if it is `halted`."""
+def serving(
+    *names: str, keys: Keys | None = None, halted: bool = False, **limits: int
+) -> Iterator[Served]:
+    """Run a server with models of these names; engines wait for `go` if it is `halted`."""
     engines: list[Parrot] = []
 
-    def open_engine(*_words: object, **_settings: object) -> Parrot:
-        engines.append(Parrot())
+    def open_engine(model: Model, *_words: object, **_settings: object) -> Parrot:
+        engines.append(Parrot(model.name))
         if not halted:
             engines[-1].go.set()
         return engines[-1]
@@ -130,11 +133,12 @@ def serving(*, keys: Keys | None = None, halted: bool = False, **limits: int) ->
     port = listener.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("entrypoint.serve.service.open_engine", open_engine)
-        services = [Service(model(), Path("/nowhere"), bounds, None)]
+        models = map(model, names or ["polly"])
+        services = [Service(each, Path("/nowhere"), bounds, None) for each in models]
         server = Server(services, keys or Keys("", None), bounds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        until(lambda: services[0].state == "ready")
+        until(lambda: all(each.state == "ready" for each in services))
         yield Served(port, engines[0], engines, server)
         for engine in engines:
             engine.go.set()

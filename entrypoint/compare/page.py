@@ -129,7 +129,7 @@ def _ended(reply: Reply) -> str:
         _("{seconds:.1f} s").format(seconds=reply.seconds) if reply.seconds else "",
         reasons.get(reply.finish_reason, ""),
     )
-    return ", ".join(part for part in parts if part)
+    return _(", ").join(part for part in parts if part)
 
 
 def anchor(path: str) -> str:

@@ -63,7 +63,7 @@ function showChat() {
   $("empty").hidden = chat.messages.length > 0;
   document.title = chat.title ? `${chat.title} · llmdeploy` : "llmdeploy";
   showChats();
-  showEnd();
+  if (chat.messages.length) showEnd();
 }
 
 // ---- One message ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 const WORDS = {
   en: {
     hello: "What can I help with?",
-    about: "A language model on this machine. Nothing you type leaves it for the cloud.",
+    about: "The language model runs on this very server. Nothing you type goes anywhere else.",
     ask: "Ask anything",
     hint: "Enter sends · Shift+Enter starts a new line · Esc stops",
     newChat: "New chat",
@@ -53,7 +53,7 @@ const WORDS = {
   },
   zh: {
     hello: "有什么可以帮您？",
-    about: "语言模型就在这台机器上运行，您输入的内容不会离开它去往云端。",
+    about: "语言模型就在这台服务器上运行，您输入的内容不会发往别处。",
     ask: "请提问",
     hint: "Enter 发送 · Shift+Enter 换行 · Esc 停止",
     newChat: "新对话",

@@ -124,6 +124,28 @@ def test_it_fits_a_phone_and_has_a_light_and_a_dark_dress(served: Served, open_p
         )
 
 
+LINES = """node => {
+  const text = document.createRange();
+  text.selectNodeContents(node);
+  return text.getClientRects().length;
+}"""
+
+
+def test_on_a_phone_a_new_page_begins_at_its_top_and_its_buttons_have_one_line(
+    served: Served, open_page: Page
+) -> None:
+    page = open_page
+    page.set_viewport_size({"width": 360, "height": 600})
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    page.click("#language")
+    page.reload()
+    page.wait_for_selector("#model option", state="attached")
+    page.evaluate("document.querySelector('#model option').textContent = 'Long'.repeat(20)")
+    assert page.locator("#language").inner_text() == "中文"
+    assert page.locator("#language").evaluate(LINES) == 1
+    assert page.evaluate("document.getElementById('scroll').scrollTop") == 0
+
+
 def test_settings_are_sent_and_kept(served: Served, open_page: Page) -> None:
     page = open_page
     page.goto(f"http://127.0.0.1:{served.port}/")
@@ -139,6 +161,20 @@ def test_settings_are_sent_and_kept(served: Served, open_page: Page) -> None:
     page.reload()
     page.click("#open-settings")
     assert page.input_value("#system") == "be brief"
+
+
+def test_the_model_that_is_chosen_answers_and_stays_chosen(open_page: Page) -> None:
+    page = open_page
+    with serving("polly", "jacko") as two:
+        page.goto(f"http://127.0.0.1:{two.port}/")
+        page.select_option("#model", "jacko")
+        ask(page, "hi")
+        page.wait_for_selector(".note:has-text('词元')")
+        page.reload()
+        ask(page, "again")
+        page.wait_for_function("document.querySelectorAll('.assistant .note').length == 2")
+        page.wait_for_selector("#send:visible")
+    assert {each.model: len(each.asked) for each in two.engines} == {"polly": 0, "jacko": 2}
 
 
 def test_the_description_is_shown(served: Served, open_page: Page) -> None:
