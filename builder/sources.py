@@ -17,6 +17,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -34,6 +35,9 @@ from entrypoint.language import _
 
 PARALLEL: Final = 4  # files, or parts of one, at once
 PATIENCE: Final = 10  # seconds that a hub has to answer at all
+# ModelScope's SDK gives up a file after an hour even if it comes: two GB need 0.6 MB/s. It looks
+# here when it is imported.
+os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(24 * 3600))
 
 Item = TypeVar("Item")
 
@@ -157,6 +161,14 @@ def _no_answer(address: str) -> DownloadFailure:
     return DownloadFailure(_("{address} does not answer.").format(address=address))
 
 
+def _no_list(address: str) -> DownloadFailure:
+    return DownloadFailure(
+        _("{address} sends no list of files; a proxy or a login may be in between.").format(
+            address=address
+        )
+    )
+
+
 def _folder(path: str) -> Path:
     folder = ROOT / Path(path).expanduser()
     if not folder.is_dir():
@@ -189,6 +201,8 @@ def _siblings(source: HuggingFace) -> list[ModelFile]:
         )
     except TransportError:
         raise _no_answer(hub.endpoint) from None
+    except JSONDecodeError:
+        raise _no_list(hub.endpoint) from None
     except (HTTPError, ValueError) as error:
         raise DownloadFailure(_line(error)) from None
     return [
@@ -246,6 +260,8 @@ def _modelscope() -> Iterator[None]:
                 raise OSError(reason.errno, reason.strerror, path) from None
         reasons = [f"{path}: {_line(reason)}" for path, reason in error.failed_files.items()]
         raise DownloadFailure("; ".join(reasons)) from None
+    except JSONDecodeError:
+        raise _no_list(address) from None
     except (HubError, requests.RequestException) as error:
         raise DownloadFailure(_line(error)) from None
 

@@ -34,7 +34,7 @@ class Hub:
     files: dict[str, bytes]
     cut: dict[str, int] = field(default_factory=dict)
     errors: dict[str, list[int]] = field(default_factory=dict)
-    wrong: dict[str, bytes] = field(default_factory=dict)
+    wrong: dict[str, bytes] = field(default_factory=dict)  # of "listing" too
     unlisted: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     hashes: bool = True  # does the listing have them
@@ -136,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {path}")
         if self.hub.errors.get("listing"):
             self._fail(self.hub.errors["listing"].pop(0))
+        elif page := self.hub.wrong.get("listing"):
+            self._head(200, {"Content-Type": "text/html", "Content-Length": str(len(page))})
+            self.wfile.write(page)
         else:
             self._json(content)
 

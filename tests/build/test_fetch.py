@@ -240,6 +240,40 @@ def test_a_page_instead_of_a_file_is_refused(checkout: Checkout, hub: Hub, kind:
     assert PAGE not in [path.read_bytes() for path in files(checkout.raw)]
 
 
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_page_instead_of_the_hubs_list_is_refused(
+    checkout: Checkout, hub: Hub, kind: str
+) -> None:
+    hub.wrong["listing"] = PAGE
+    done = checkout.fetch("--source", kind, hub=hub)
+    assert done.returncode == 6, done.stderr
+    assert f"    {kind}: {hub.url} sends no list of files; a proxy" in done.stderr
+    assert not (checkout.raw / "tiny").exists()
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_file_of_another_length_is_refused(
+    checkout: Checkout, hub: Hub, kind: str, more: int
+) -> None:
+    hub.hashes = False
+    hub.wrong["weights.gguf"] = (WEIGHTS + b"!")[: len(WEIGHTS) + more]
+    done = checkout.fetch("--source", kind, hub=hub)
+    assert done.returncode in (5, 6)
+    assert "weights.gguf" in done.stderr
+    assert not (checkout.raw / "tiny").exists()
+
+
+def test_a_hub_that_stands_still_is_asked_for_the_rest(checkout: Checkout, hub: Hub) -> None:
+    hub.gate, hub.gated = threading.Event(), "weights.gguf"
+    soon = {"MODELSCOPE_DOWNLOAD_TIMEOUT": "1"}  # the SDK waits for a minute
+    with running(checkout, "--source", "modelscope", hub=hub, **soon) as process:
+        wait_for(lambda: any("GET weights.gguf from " in line for line in hub.asked))
+        hub.gate.set()
+        assert process.wait(timeout=60) == 0
+    assert checkout.has(FILES)
+
+
 def test_the_next_source_brings_what_the_first_could_not(checkout: Checkout, hub: Hub) -> None:
     good = checkout.root / "good"
     for path, content in FILES.items():
