@@ -1,6 +1,6 @@
-"""A checkpoint in Hugging Face format, made of what a GGUF file has.
+"""Checkpoints in Hugging Face format: of what was fetched, or made of what a GGUF file has.
 
-That is for engines that read nothing else, where a model can be had as GGUF only.
+The latter is for engines that read nothing else, where a model can be had as GGUF only.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from builder import gguf
+from builder import gguf, models, receipt, report
 from builder.gguf import Header
+from builder.models import Intent
 from builder.run import run
-from entrypoint.errors import ConfigFailure
+from entrypoint.catalog import ModelFile
+from entrypoint.errors import ConfigFailure, DamagedModel, HashMismatch
 from entrypoint.language import _
 
+WEIGHTS: Final = ("*.safetensors", "*.bin")
 CONTROL: Final = 3  # the type that GGUF has for a token such as <|im_end|>
 BYTES: Final = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
 # What happens to a text before its words are looked up: as the publishers' tokenizer.json have it.
@@ -53,6 +56,67 @@ save_file(halves, target / "model.safetensors", metadata={"format": "pt"})
 config.architectures, config.dtype = [type(model).__name__], torch.float16
 config.save_pretrained(target)
 """
+
+
+def of_fetched(intent: Intent, raw: Path, target: Path) -> None:
+    """Give the new folder `target` the locked files of a model, and nothing else of `raw`.
+
+    Code among them, which runs when the checkpoint is read, is listed by hash. Raises HashMismatch
+    if some is not the locked one.
+    """
+    for file in models.locked()[intent.name]:
+        if not intent.wants(file.path):
+            continue
+        if file.path.endswith(".py"):
+            _require_code(raw, file)
+        (target / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (target / file.path).symlink_to((raw / file.path).resolve())
+
+
+def configuration(folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return a checkpoint's architecture and its config.json; raise DamagedModel without that."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (architecture,) = config["architectures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedModel(
+            _("{path} has neither a GGUF file nor a checkpoint.").format(path=folder),
+            _("There is no config.json that can be read."),
+        ) from None
+    return str(architecture), config
+
+
+def weights(folder: Path) -> list[Path]:
+    """Return a checkpoint's files of weights.
+
+    Raises DamagedModel if there is none, or not all that its index names.
+    """
+    for index in folder.glob("*.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(name for name in named if not (folder / name).exists()):
+            raise _incomplete(", ".join(missing))
+    kinds = ([*folder.glob(pattern)] for pattern in WEIGHTS)
+    found = next(filter(None, kinds), None)
+    if found is None:
+        raise _incomplete(WEIGHTS[0])
+    return found
+
+
+def _incomplete(names: str) -> DamagedModel:
+    return DamagedModel(
+        _("The checkpoint is incomplete: {names}.").format(names=names),
+        next=_("Name these files in models.toml, and fetch the model again."),
+    )
+
+
+def _require_code(raw: Path, file: ModelFile) -> None:
+    """Raise HashMismatch unless code that came with a checkpoint is the locked one; list it."""
+    if receipt.sha256(raw / file.path) != file.sha256:
+        raise HashMismatch(
+            _("{path} is not the expected file.").format(path=raw / file.path),
+            _("It is code of the checkpoint, which would run now."),
+        )
+    report.say(_("code of the checkpoint: {sha256} {path}").format(**vars(file)))
 
 
 def of_gguf(source: Path, target: Path, python: Path) -> None:

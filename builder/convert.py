@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
+from builder import checkpoint as checkpoints
 from builder import disk, receipt, report, scratch, wheelhouse
 from builder.run import run
 from builder.settings import ROOT, Settings
-from entrypoint.errors import CommandFailed, DamagedModel, DownloadFailure
+from entrypoint.errors import CommandFailed, ConfigFailure, DownloadFailure
 from entrypoint.language import _
 
 LOCK = ROOT / "env" / "convert.lock"
 CONVERTER = "convert_hf_to_gguf.py"
+SCRIPT = Path(__file__).with_name("converter.py")
+# Some of the more than a hundred architectures that it converts.
+SOME: Final = (
+    "ChatGLMModel",
+    "Gemma3ForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "QWenLMHeadModel",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+)
 
 
 def to_gguf(settings: Settings, checkpoint: Path, target: Path) -> None:
     """Write the folder `checkpoint` as the GGUF file `target`, losing nothing.
 
     Takes about 0.5 GB of memory and four bytes for each number of the largest tensor. Raises
-    DamagedModel, DiskFull, CommandFailed, and what making the environment raises.
+    DamagedModel, ConfigFailure for an architecture that the converter does not know, DiskFull,
+    CommandFailed, and what making the environment raises.
     """
-    kind, growth = _exact(checkpoint)
-    weights = [*checkpoint.glob("*.safetensors")] or [*checkpoint.glob("*.bin")]
-    disk.require(target.parent, growth * sum(path.stat().st_size for path in weights))
+    architecture, config = checkpoints.configuration(checkpoint)
+    kind, growth = _exact(config)
+    sizes = [path.stat().st_size for path in checkpoints.weights(checkpoint)]
+    disk.require(target.parent, growth * sum(sizes))
     home = environment(settings)
     report.say(_("converting {name} to GGUF").format(name=checkpoint.name))
     with scratch.folder(target.with_name(f".{target.name}.home")) as cache:
-        run(
-            [
-                *(home / "bin" / "python", home / "llama.cpp" / CONVERTER, checkpoint),
-                *("--outfile", target, "--outtype", kind),
-            ],
-            # A checkpoint may bring code for its tokenizer, which is unpacked there.
-            env={"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"},
-        )
+        try:
+            run(
+                [
+                    *(home / "bin" / "python", SCRIPT, home / "llama.cpp" / CONVERTER, checkpoint),
+                    *("--outfile", target, "--outtype", kind),
+                ],
+                # A checkpoint may bring code for its tokenizer, which is unpacked there.
+                env={"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"},
+            )
+        except CommandFailed as failure:
+            if f"Model {architecture} is not supported" not in failure.why:
+                raise
+            raise ConfigFailure(
+                _("llama.cpp cannot convert models of the architecture {name}.").format(
+                    name=architecture
+                ),
+                _("It converts many, among them: {names}.").format(names=", ".join(SOME)),
+            ) from None
 
 
 def environment(settings: Settings) -> Path:
@@ -76,18 +101,11 @@ def _make(folder: Path) -> None:
         (source / name).rename(home / "llama.cpp" / name)
 
 
-def _exact(checkpoint: Path) -> tuple[str, int]:
+def _exact(config: Mapping[str, Any]) -> tuple[str, int]:
     """Return the type that keeps every number of a checkpoint, and by how much that makes it grow.
 
     bfloat16 becomes float32: on the way to another 16-bit type the converter would make both, and
     take half as much memory again.
     """
-    try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        half = "float16" in (config.get("dtype"), config.get("torch_dtype"))
-    except (OSError, ValueError, AttributeError):
-        raise DamagedModel(
-            _("{path} has neither a GGUF file nor a checkpoint.").format(path=checkpoint),
-            _("There is no config.json that can be read."),
-        ) from None
+    half = "float16" in (config.get("dtype"), config.get("torch_dtype"))
     return ("f16", 1) if half else ("f32", 2)

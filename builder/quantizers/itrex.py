@@ -7,9 +7,8 @@ the locked ones.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +19,8 @@ from builder.quantizers import Need, Order
 from builder.run import run
 from builder.settings import ROOT, Settings
 from entrypoint import machine
-from entrypoint.catalog import ModelFile
 from entrypoint.errors import (
     ConfigFailure,
-    DamagedModel,
-    HashMismatch,
     NotEnoughMemory,
     UsageFailure,
 )
@@ -41,7 +37,6 @@ ARCHITECTURES: Final = (
     "QWenLMHeadModel",
     "Qwen2ForCausalLM",
 )
-WEIGHTS: Final = ("*.safetensors", "*.bin")
 F32: Final = 4  # bytes
 INT4: Final = 4.5 / 8 + 4 / 32  # bytes for a weight, its share of an offset and of a scale
 PROGRAM: Final = 850 << 20  # torch, ITREX, what they load, and one batch
@@ -90,8 +85,8 @@ def make(settings: Settings, order: Order) -> None:
     python = tarball.unpacked(settings) / "bin" / "python"
     checkpoint = _checkpoint(settings, order)
     config = _config(checkpoint)
-    _require_weights(checkpoint)
-    _require_room(checkpoint, config, order.made)
+    sizes = [path.stat().st_size for path in checkpoints.weights(checkpoint)]
+    _require_room(sizes, config, order.made)
     report.say(_("quantizing {name}").format(name=order.intent.name))
     run(
         [python, "-c", QUANTIZE, checkpoint, order.made],
@@ -103,7 +98,7 @@ def make(settings: Settings, order: Order) -> None:
         },
     )
     for path in checkpoint.iterdir():  # the tokenizer, and code that the model is loaded with
-        weights = any(path.match(pattern) for pattern in (*WEIGHTS, "*.index.json"))
+        weights = any(path.match(pattern) for pattern in (*checkpoints.WEIGHTS, "*.index.json"))
         if not weights and not (order.made / path.name).exists():
             shutil.copyfile(path, order.made / path.name)
 
@@ -120,10 +115,16 @@ def measure(folder: Path, intent: Intent) -> Need:
 
 def _cache(config: Mapping[str, Any], context: int) -> int:
     """Return the size of the keys and values of every layer, which are 32-bit numbers."""
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    layers = config.get("num_hidden_layers") or config["num_layers"]
+    width = _shape(config, "hidden_size", "n_embd")
+    heads = _shape(config, "num_attention_heads", "n_head")
+    layers = _shape(config, "num_hidden_layers", "num_layers", "n_layer")
     groups = config.get("num_key_value_heads") or config.get("multi_query_group_num") or heads
     return int(2 * layers * groups * (width // heads) * F32 * context)
+
+
+def _shape(config: Mapping[str, Any], *names: str) -> int:
+    """Return a number that has another name in each family's configuration."""
+    return next(int(config[name]) for name in names if name in config)
 
 
 def _checkpoint(settings: Settings, order: Order) -> Path:
@@ -133,41 +134,18 @@ def _checkpoint(settings: Settings, order: Order) -> Path:
     """
     place = order.work / "checkpoint"
     place.mkdir()
-    files = models.locked()[order.intent.name]
     if order.intent.format == "gguf":
         python = convert.environment(settings) / "bin" / "python"
-        checkpoints.of_gguf(order.raw / files[0].path, place, python)
-        return place
-    for file in files:
-        if not order.intent.wants(file.path):
-            continue
-        if file.path.endswith(".py"):
-            _require_code(order.raw, file)
-        (place / file.path).parent.mkdir(parents=True, exist_ok=True)
-        os.link(order.raw / file.path, place / file.path)
+        file = models.locked()[order.intent.name][0]
+        checkpoints.of_gguf(order.raw / file.path, place, python)
+    else:
+        checkpoints.of_fetched(order.intent, order.raw, place)
     return place
 
 
-def _require_code(raw: Path, file: ModelFile) -> None:
-    """Raise HashMismatch unless code that came with a checkpoint is the locked one; list it."""
-    if receipt.sha256(raw / file.path) != file.sha256:
-        raise HashMismatch(
-            _("{path} is not the expected file.").format(path=raw / file.path),
-            _("It is code of the checkpoint, which would run now."),
-        )
-    report.say(_("code of the checkpoint: {sha256} {path}").format(**vars(file)))
-
-
-def _config(checkpoint: Path) -> dict[str, Any]:
+def _config(checkpoint: Path) -> Mapping[str, Any]:
     """Return config.json; raise DamagedModel without it, ConfigFailure for a wrong model."""
-    try:
-        config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text("utf-8"))
-        (architecture,) = config["architectures"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DamagedModel(
-            _("{path} has neither a GGUF file nor a checkpoint.").format(path=checkpoint),
-            _("There is no config.json that can be read."),
-        ) from None
+    architecture, config = checkpoints.configuration(checkpoint)
     if architecture not in ARCHITECTURES:
         raise ConfigFailure(
             _("ITREX is not known to run models of the architecture {name}.").format(
@@ -179,39 +157,16 @@ def _config(checkpoint: Path) -> dict[str, Any]:
     return config
 
 
-def _require_weights(checkpoint: Path) -> None:
-    """Raise DamagedModel if a file of weights that the index names is not there, or none is."""
-    for index in checkpoint.glob("*.index.json"):
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(name for name in named if not (checkpoint / name).exists()):
-            raise DamagedModel(
-                _("The checkpoint is incomplete: {names}.").format(names=", ".join(missing)),
-                next=_("Name these files in models.toml, and fetch the model again."),
-            )
-    if not _weights(checkpoint):
-        raise DamagedModel(
-            _("The checkpoint is incomplete: {names}.").format(names=WEIGHTS[0]),
-            next=_("Name these files in models.toml, and fetch the model again."),
-        )
-
-
-def _weights(checkpoint: Path) -> list[int]:
-    """Return the sizes of the files that are loaded."""
-    kinds = ([*checkpoint.glob(pattern)] for pattern in WEIGHTS)
-    return [path.stat().st_size for path in next(filter(None, kinds), [])]
-
-
-def _require_room(checkpoint: Path, config: Mapping[str, Any], made: Path) -> None:
+def _require_room(sizes: Sequence[int], config: Mapping[str, Any], made: Path) -> None:
     """Say what quantizing takes; raise NotEnoughMemory or DiskFull if there is less.
 
-    ITREX makes 32-bit numbers of all weights first, and reads one file of them at a time. All but
-    the vocabulary's two tables become INT4.
+    `sizes` are those of the files of weights. ITREX makes 32-bit numbers of all weights first, and
+    reads one file of them at a time. All but the vocabulary's two tables become INT4.
     """
-    sizes = _weights(checkpoint)
     each = F32 if config.get("torch_dtype", config.get("dtype")) == "float32" else F32 // 2
     weights = sum(sizes) // each
     words = config.get("padded_vocab_size") or config["vocab_size"]
-    tables = min(2 * words * config["hidden_size"], weights)
+    tables = min(2 * words * _shape(config, "hidden_size", "n_embd"), weights)
     memory = F32 * weights + max(sizes) + PROGRAM
     size = int(F32 * tables + INT4 * (weights - tables))
     available = machine.memory().available

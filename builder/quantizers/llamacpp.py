@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from builder import checkpoint as checkpoints
 from builder import convert, disk, gguf, memory, models, receipt, report, scratch, wheelhouse
 from builder.models import Intent
 from builder.quantizers import Need, Order
@@ -101,7 +102,10 @@ def _gguf(settings: Settings, order: Order) -> Path:
                 next=_("Name one in models.toml, and fetch again: files = [...]"),
             )
         return order.raw / first.path
-    convert.to_gguf(settings, order.raw, order.work / "converted.gguf")
+    checkpoint = order.work / order.intent.name
+    checkpoint.mkdir()
+    checkpoints.of_fetched(order.intent, order.raw, checkpoint)
+    convert.to_gguf(settings, checkpoint, order.work / "converted.gguf")
     return order.work / "converted.gguf"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -335,6 +336,32 @@ def test_a_checkpoint_without_its_config_is_damaged(checkout: Checkout) -> None:
     done = checkout.quantize()
     assert done.returncode == 13
     assert "config.json" in done.stderr
+
+
+def test_an_unknown_architecture_and_missing_weights_are_told(checkout: Checkout) -> None:
+    config = {"architectures": ["NoSuchModel"], "model_type": "llama"}
+    (checkout.raw / "config.json").write_text(json.dumps(config))
+    (checkout.raw / "model.safetensors").write_bytes(b"")
+    checkout.describe("checkpoint")
+    unknown = checkout.quantize()
+    assert unknown.returncode == 4, unknown.stderr
+    assert "NoSuchModel" in unknown.stderr
+    assert "QWenLMHeadModel" in unknown.stderr
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
+    (checkout.raw / "model.safetensors.index.json").write_text(json.dumps(index))
+    checkout.describe("checkpoint")
+    missing = checkout.quantize()
+    assert missing.returncode == 13, missing.stderr
+    assert "incomplete: model-00002-of-00002" in missing.stderr
+    assert list(checkout.ready.iterdir()) == []
+
+
+def test_the_architectures_that_are_named_are_converted(settings: Settings) -> None:
+    home = convert.environment(settings)
+    script = home / "llama.cpp" / convert.CONVERTER
+    listing = [str(home / "bin/python"), str(script), "--print-supported-models", "."]
+    done = subprocess.run(listing, capture_output=True, text=True, check=True)
+    assert set(convert.SOME) <= set((done.stdout + done.stderr).replace("-", " ").split())
 
 
 def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from builder import condaenv, variants
+from builder import condaenv, receipt, variants
+from builder.checkpoint import _require_code, weights
 from builder.quantizers import itrex
 from builder.settings import ROOT
 from entrypoint import machine
@@ -71,15 +71,15 @@ def test_a_checkpoint_without_its_configuration_is_damaged(checkpoint: Path, tex
 
 
 def test_missing_weights_are_named(checkpoint: Path) -> None:
-    itrex._require_weights(checkpoint)
+    assert [path.name for path in weights(checkpoint)] == ["model.safetensors"]
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(DamagedModel, match="model-00002-of-00002"):
-        itrex._require_weights(checkpoint)
+        weights(checkpoint)
     for path in checkpoint.glob("model*"):
         path.unlink()
     with pytest.raises(DamagedModel, match="safetensors"):
-        itrex._require_weights(checkpoint)
+        weights(checkpoint)
 
 
 def test_code_that_is_not_the_locked_one_does_not_run(
@@ -88,21 +88,13 @@ def test_code_that_is_not_the_locked_one_does_not_run(
     (tmp_path / "modeling.py").write_text("print('hello')\n")
     right = "7ef6bb4ba6b1e2e9a3fac67b1ea1ef0e1cb4ae1b6d7c1ccdd0bb7cd3cd0f8e02"
     with pytest.raises(HashMismatch, match=r"modeling\.py"):
-        itrex._require_code(tmp_path, ModelFile("modeling.py", 15, right))
-    found = itrex.receipt.sha256(tmp_path / "modeling.py")
-    itrex._require_code(tmp_path, ModelFile("modeling.py", 15, found))
+        _require_code(tmp_path, ModelFile("modeling.py", 15, right))
+    found = receipt.sha256(tmp_path / "modeling.py")
+    _require_code(tmp_path, ModelFile("modeling.py", 15, found))
     assert f"{found} modeling.py" in capsys.readouterr().err
 
 
-@pytest.fixture
-def sparse(checkpoint: Path) -> Path:
-    """Return a checkpoint whose weights are as large as ChatGLM3-6B's, and take no disk."""
-    (checkpoint / "model.safetensors").unlink()
-    for number in range(7):
-        path = checkpoint / f"pytorch_model-{number}.bin"
-        path.touch()
-        os.truncate(path, 12_487_168_064 // 7)
-    return checkpoint
+SIZES = [12_487_168_064 // 7] * 7  # of ChatGLM3-6B's files
 
 
 @pytest.fixture
@@ -114,29 +106,29 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_16_gb_are_too_little_to_quantize_6b_and_that_is_told_before(
-    sparse: Path, free: Callable[[int], None]
+    tmp_path: Path, free: Callable[[int], None]
 ) -> None:
     free(16 * GIB)
     with pytest.raises(NotEnoughMemory, match=r"takes 25\.\d GiB") as caught:
-        itrex._require_room(sparse, CHATGLM3, sparse)
+        itrex._require_room(SIZES, CHATGLM3, tmp_path)
     assert caught.value.why == "16.0 GiB are free."
     assert "llamacpp" in caught.value.next
 
 
 def test_what_it_takes_is_told_and_a_small_disk_refused(
-    sparse: Path,
+    tmp_path: Path,
     free: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     free(32 * GIB)
-    itrex._require_room(sparse, CHATGLM3, sparse)
+    itrex._require_room(SIZES, CHATGLM3, tmp_path)
     assert "GiB of memory and 5.6 GiB of disk" in capsys.readouterr().err
     monkeypatch.setattr(
         "builder.disk.shutil.disk_usage", lambda _folder: type("Usage", (), {"free": GIB})
     )
     with pytest.raises(DiskFull):
-        itrex._require_room(sparse, CHATGLM3, sparse)
+        itrex._require_room(SIZES, CHATGLM3, tmp_path)
 
 
 def test_wheels_for_another_python_are_refused() -> None:
