@@ -27,6 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out tests/image; without it a missing container engine is a failure",
     )
+    parser.addoption(
+        "--engine",
+        help="try tests/engines on this one, whose environment runs the tests; else on all others",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -134,11 +138,12 @@ def stack(itrex: Settings) -> Path:
 
 @pytest.fixture(scope="session")
 def itrex_models(itrex: Settings) -> Path:
-    """Return the folder with the smallest model, quantized for ITREX."""
+    """Return the folder with both small models, quantized for ITREX."""
     from builder import fetch, quantize
 
-    fetch.fetch(itrex, ["smollm2-135m"])
-    quantize.quantize(itrex, ["smollm2-135m"])
+    for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
+        fetch.fetch(itrex, [name])
+        quantize.quantize(itrex, [name])
     return itrex.ready_dir
 
 

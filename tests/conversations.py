@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 from entrypoint.engines import Engine, Message, Options, Usage
@@ -32,6 +33,6 @@ def answer(engine: Engine, messages: Sequence[Message], options: Options = GREED
 
 
 def pid(engine: Engine) -> int:
-    """Return the number of the process that an engine computes in."""
-    number: int = engine._child.pid  # type: ignore[attr-defined]  # whatever engine it is
-    return number
+    """Return the number of the process that an engine computes in: a child of ours, or this one."""
+    child = getattr(engine, "_child", None)
+    return child.pid if child else os.getpid()

@@ -202,6 +202,7 @@ class Itrex:
         self._torch = torch
         self._special = _special(self._tokenizer)
         self._ends = self._end_tokens()
+        self._tokens([{"role": "user", "content": "?"}])  # a template with a mistake fails now
 
     def _end_tokens(self) -> set[int]:
         """Return the tokens that end an answer: the model's own, and stop words that are tokens."""

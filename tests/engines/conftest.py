@@ -18,10 +18,18 @@ from entrypoint.engines import Engine, open_engine
 from tests.conversations import SMALL, Open
 
 
-@pytest.fixture(scope="module", params=["llamacpp", "openvino"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try every engine in turn, or the one named by --engine."""
+    if "folder" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--engine")
+        engines = [named] if named else ["llamacpp", "openvino"]
+        metafunc.parametrize("folder", engines, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def folder(request: pytest.FixtureRequest) -> Path:
     """Return the models folder of the engine under test; this process finds the engine."""
-    names = {"llamacpp": "llamacpp_found", "openvino": "openvino_found"}
+    names = {"llamacpp": "llamacpp_found", "openvino": "openvino_found", "itrex": "itrex_found"}
     found: Path = request.getfixturevalue(names[request.param])
     return found
 
@@ -42,6 +50,12 @@ def openvino_found(for_openvino: Settings, openvino_models_dir: Path) -> Iterato
         patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
         patch.setattr(sys, "executable", os.fspath(python))  # what the library was made for
         yield openvino_models_dir
+
+
+@pytest.fixture(scope="module")
+def itrex_found() -> Path:
+    """Return what tests/build/test_itrex.py names, which runs these tests beside the engine."""
+    return Path(os.environ["LLMDEPLOY_MODELS"])
 
 
 @pytest.fixture(scope="module")
