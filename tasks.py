@@ -224,16 +224,23 @@ def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
     checks.run_all(settings.load(), fast=fast, docker=not no_docker)
 
 
-@stage(help={"serve": "the server instead, beside llama.cpp's own, 15 minutes / 改测服务"})
-def bench(_: Context, serve: bool = False) -> None:
+@stage(
+    help={
+        "serve": "the server instead, beside llama.cpp's own, 15 minutes / 改测服务",
+        "itrex": "the tutorial's stack instead, beside llama.cpp, 6 minutes / 改测教程的环境",
+    }
+)
+def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
     """Measure speed, memory and quality beside the peers and print the table.
 
     与同类引擎同场测量速度、内存和质量。
     """
     from builder import bench as benchmark
-    from builder import benchserve
+    from builder import benchitrex, benchserve
 
-    (benchserve if serve else benchmark).run_all(settings.load())
+    at_most_one({"--serve": serve, "--itrex": itrex})
+    chosen = benchserve if serve else benchitrex if itrex else benchmark
+    chosen.run_all(settings.load())
 
 
 DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"

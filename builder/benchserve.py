@@ -10,7 +10,6 @@ from builder import bench, figures, report, up
 from builder.figures import Promise, Row
 from builder.run import run
 from builder.settings import Settings
-from entrypoint.errors import CommandFailed
 from entrypoint.language import _
 
 LEVELS = (1, 4, 16)  # clients
@@ -39,12 +38,7 @@ def run_all(settings: Settings) -> None:
         found = json.loads(run([program.python, script, json.dumps(PLAN)], env=program.env))
     bounds = promises(found)
     print("\n\n".join((table(found), soak(found["soak"]), figures.verdicts(bounds))))
-    broken = [each.title for each in bounds if not each.held]
-    if broken:
-        raise CommandFailed(
-            _("Not all promises are held: {titles}.").format(titles=", ".join(broken)),
-            next=_("Measure again when nothing else runs; if it stays, a change made it slower."),
-        )
+    figures.require(bounds)
 
 
 def promises(found: Found) -> list[Promise]:

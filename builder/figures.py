@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from entrypoint.errors import CommandFailed
 from entrypoint.language import _
 
 Runs = Mapping[str, Sequence[float]]  # the figures of one engine: name -> one value per round
@@ -87,6 +88,15 @@ def verdicts(promises: Iterable[Promise]) -> str:
         )
         for each in promises
     )
+
+
+def require(promises: Iterable[Promise]) -> None:
+    """Raise CommandFailed, naming them, if promises are not held."""
+    if broken := [each.title for each in promises if not each.held]:
+        raise CommandFailed(
+            _("Not all promises are held: {titles}.").format(titles=", ".join(broken)),
+            next=_("Measure again when nothing else runs; if it stays, a change made it slower."),
+        )
 
 
 def _bound(promise: Promise) -> str:

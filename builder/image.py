@@ -45,6 +45,7 @@ LICENSES = (
     ),
 )
 INPUTS = "io.llmdeploy.inputs"  # the label that tells what an image was made of
+MODELS = "io.llmdeploy.models"  # the label that names its models
 
 
 def build(settings: Settings, models: Sequence[str] | None = None) -> None:
@@ -161,7 +162,7 @@ def labels(chosen: Catalog) -> dict[str, str]:
     }
     return {
         **{f"org.opencontainers.image.{key}": value for key, value in known.items() if value},
-        "io.llmdeploy.models": ",".join(model.name for model in chosen.models),
+        MODELS: ",".join(model.name for model in chosen.models),
     }
 
 

@@ -55,11 +55,11 @@ def compare(
     """
     model = catalog.load(settings.ready_dir).find(None)
     ours = settings.ready_dir / model.name / model.files[0].path
-    published = _published(settings, model)
+    fetched = published(settings, model)
     with scratch.folder(settings.cache_dir / "bench" / ".quality") as folder:
-        other = _alone(folder / "models", model, published)
+        other = _alone(folder / "models", model, fetched)
         found: list[Weights] = []
-        for models, weights in ((settings.ready_dir, ours), (other, published)):
+        for models, weights in ((settings.ready_dir, ours), (other, fetched)):
             work = folder / f"answers-{len(found)}"
             lines = _answers(program, models, work)
             perplexity = _perplexity(native, weights, text, threads, work / "perplexity.log")
@@ -77,7 +77,8 @@ def estimate(output: str) -> float:
     return float(found[1])
 
 
-def _published(settings: Settings, model: Model) -> Path:
+def published(settings: Settings, model: Model) -> Path:
+    """Return the file that a model was made of; raise StageMissing if it is gone."""
     folder = settings.dist_dir / "models" / "raw" / model.name
     files = list(folder.glob("*.gguf"))
     if len(files) != 1:
