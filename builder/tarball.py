@@ -17,6 +17,7 @@ from typing import Any
 from builder import archive, condaenv, disk, download, receipt, report, scratch
 from builder.run import run
 from builder.settings import ROOT, Settings
+from builder.variants import Variant
 from entrypoint.errors import CommandFailed, HashMismatch, StageMissing, UsageFailure
 from entrypoint.language import _
 
@@ -70,6 +71,7 @@ def restore(
                 _("No image could be made of it."),
                 _("To restore it as it is: ./llmdeploy unpack-env FILE --dest DIR"),
             )
+        _require_fit(variant, work / "restored", packed)
         archive.write_tar(work / "restored", work / target.name)
         report.say(_("trying it in another place"))
         condaenv.verify(variant, work / target.name, work / "elsewhere")
@@ -213,6 +215,34 @@ def _inspect(prefix: Path, packed: Path) -> None:
             _("It lacks {names}.").format(names=", ".join(missing)),
             _("Pack it with: conda-pack --prefix DIR --output FILE.tar.gz"),
         )
+
+
+def _require_fit(variant: Variant, prefix: Path, packed: Path) -> None:
+    """Raise UsageFailure unless an environment has the Python and the torch that its engine needs.
+
+    Nothing of it is imported for that: with another torch the engine would lack some symbol.
+    """
+    (library,) = prefix.glob("lib/python3*/")
+    packages = metadata.distributions(path=[str(library / "site-packages")])
+    versions = {each.name: each.version for each in packages}
+    python = library.name.removeprefix("python")
+    torch = versions.get("torch", "0").partition("+")[0]
+    for name, found, wanted in (
+        ("Python", python, variant.python),
+        ("torch", torch, variant.torch),
+    ):
+        if wanted not in ("", found):
+            raise UsageFailure(
+                _("{path} does not fit the engine {engine}.").format(
+                    path=packed, engine=variant.engine
+                ),
+                _("That needs {name} {wanted}, and this has {found}.").format(
+                    name=name, wanted=wanted, found=found
+                ),
+                _("Build it from its lock: ./llmdeploy build-env {name}").format(
+                    name=variant.environment
+                ),
+            )
 
 
 def _run_in(prefix: Path, code: str, *arguments: Path) -> None:

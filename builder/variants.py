@@ -18,7 +18,8 @@ class Variant:
     `environment` is the NAME of env/NAME.lock. `compiled` tells whether the wheel that is made of
     env/llamacpp/ goes in too. `packing` is the disk space that building the environment takes, in
     bytes. `bounds` are the promised megabytes of the image without weights, unpacked and
-    compressed. `python` is the one version that the wheels are for, if there is one.
+    compressed. `python` is the one version that the wheels are for, if there is one, and `torch`
+    the one that the engine was compiled against.
     """
 
     engine: str
@@ -27,6 +28,7 @@ class Variant:
     packing: int
     bounds: tuple[int, int]
     python: str = ""
+    torch: str = ""
 
 
 VARIANTS: Final[Mapping[str, Variant]] = {
@@ -40,6 +42,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
             packing=8_000_000_000,
             bounds=(2000, 700),
             python="3.11",
+            torch="2.3.0",
         ),
         Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
         Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 80)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -187,6 +188,39 @@ def test_an_environment_without_the_engine_makes_no_image(
 ) -> None:
     with pytest.raises(UsageFailure, match="without the inference engine"):
         tarball.restore(elsewhere, urls=[], file=foreign, sha256=None)
+    assert list((elsewhere.dist_dir / "env").iterdir()) == []
+
+
+def other_torch(folder: Path) -> None:
+    (library,) = folder.glob("lib/python3*/")
+    about = library / "site-packages/torch-2.2.0+cpu.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.2.0+cpu\n")
+
+
+def other_python(folder: Path) -> None:
+    (library,) = folder.glob("lib/python3*/")
+    library.rename(library.with_name("python3.12"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_torch, r"torch 2\.3\.0, and this has 2\.2\.0"),
+        (other_python, r"Python 3\.11, and this has 3\.12"),
+    ],
+)
+def test_an_environment_that_does_not_fit_its_engine_is_told_before_it_is_tried(
+    foreign: Path,
+    elsewhere: Settings,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    told: str,
+) -> None:
+    changed = repack(foreign, tmp_path, change)
+    with pytest.raises(UsageFailure, match="does not fit the engine itrex") as caught:
+        tarball.restore(replace(elsewhere, engine="itrex"), urls=[], file=changed, sha256=None)
+    assert re.search(told, caught.value.why)
     assert list((elsewhere.dist_dir / "env").iterdir()) == []
 
 

@@ -229,8 +229,11 @@ def test_code_that_was_changed_does_not_run(
     finally:
         code.write_bytes(right)
         record.write_bytes(kept)
-    # Code that nobody locked is not there for the checkpoint to name.
-    (checkout.raw / "sitecustomize.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    # What nobody locked has no part in it.
+    (checkout.raw / "chat_template.jinja").write_text("{{ 'smuggled in' }}")
     assert checkout.task("quantize", checkout.name, "--engine", engine).returncode == 0
-    (checkout.raw / "sitecustomize.py").unlink()
+    (checkout.raw / "chat_template.jinja").unlink()
+    assert b"smuggled" not in b"".join(
+        path.read_bytes() for path in (ready / checkout.name).iterdir()
+    )
     assert not ran.exists()

@@ -16,7 +16,7 @@ from builder.quantizers import itrex
 from builder.settings import ROOT
 from entrypoint import machine
 from entrypoint.catalog import ModelFile
-from entrypoint.engines.itrex import _Text, require_stack
+from entrypoint.engines.itrex import PYTHON, TORCH, _Text, require_stack
 from entrypoint.errors import (
     ConfigFailure,
     DamagedModel,
@@ -162,6 +162,12 @@ def test_a_stack_that_does_not_fit_is_told_before_its_import_fails(
     monkeypatch.setattr(importlib.metadata, "version", found)
     with pytest.raises(StageMissing, match=told):
         require_stack()
+
+
+def test_both_sides_want_the_same_python_and_torch() -> None:
+    variant = variants.find("itrex")
+    assert variant.python == ".".join(map(str, PYTHON))
+    assert variant.torch == TORCH
 
 
 @pytest.mark.parametrize("build", ["2.3.0", "2.3.0+cpu", "2.3.0+cu121"])
