@@ -26,7 +26,7 @@ from entrypoint.arguments import Commands, add_sampling, between, models_folder,
 from entrypoint.catalog import Model
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Engine, Options, Usage, find, open_engine
-from entrypoint.errors import ConfigFailure, EngineCrashed, MessageTooLong, UsageFailure
+from entrypoint.errors import ConfigFailure, EngineCrashed, Failure, MessageTooLong, UsageFailure
 from entrypoint.language import _
 from entrypoint.plan import Plan
 from entrypoint.progress import Page, Progress
@@ -136,13 +136,9 @@ def run(arguments: Namespace) -> None:
             plans.save(plan, folder)
         try:
             _ask_all(contenders, plan.questions, store)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Failure):
             if folder:
-                _say(
-                    _("Interrupted. Go on with: llmdeploy battery --resume {path}").format(
-                        path=folder
-                    )
-                )
+                _say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
             raise
 
 

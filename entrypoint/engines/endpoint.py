@@ -50,7 +50,7 @@ class Endpoint:
         if parts.scheme not in {"http", "https"} or not self._host:
             raise UsageFailure(
                 _("{address} is not the address of an endpoint.").format(address=address),
-                next=_("Write it as: --endpoint http://host:8000/v1"),
+                next=_("Write it as: http://host:8000/v1"),
             )
         self._secure = parts.scheme == "https"
         self._path = parts.path.rstrip("/") + "/chat/completions"

@@ -28,6 +28,8 @@ class Limits:
 
 # Beyond these no request of a well-behaved client goes.
 BODY = 4 << 20  # bytes
+MESSAGES = 4096  # of a conversation: what a template takes for them grows with their square
+SCHEMA = 16 << 10  # bytes of a JSON Schema: each token of its answer is held against all of it
 HEAD = 32 << 10  # bytes of a request's first line and headers
 PATIENCE = 10.0  # seconds for a whole head, and again for a whole body
 STALL = 60.0  # seconds in which a client must take something of its answer

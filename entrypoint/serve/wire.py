@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
 from entrypoint.engines import Message, Options
 from entrypoint.language import _
+from entrypoint.serve.limits import MESSAGES, SCHEMA
 
 SHORT = 16  # tokens of a completion that does not say how long it should be
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -59,6 +60,11 @@ class Schema(Struct, forbid_unknown_fields=True):
     schema: dict[str, Any]
     description: str | None = None
     strict: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse one that would hold up everybody's answers."""
+        if len(json.encode(self.schema)) > SCHEMA:
+            raise ValueError(_("The schema has more than {bytes} bytes").format(bytes=SCHEMA))
 
 
 class JsonSchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
@@ -126,7 +132,7 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
 class ChatRequest(Sampling, kw_only=True):
     """Body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: Annotated[list[Turn], Meta(min_length=1, max_length=MESSAGES)]
     max_completion_tokens: Count | None = None
     response_format: PlainText | JsonObject | JsonSchema | None = None
     logprobs: bool | None = None

@@ -411,11 +411,14 @@ def test_ctrl_c_keeps_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("out/transcript.md").read_text().count("## 问题") == 3
 
 
-def test_an_answer_that_broke_off_is_not_kept() -> None:
+def test_an_answer_that_broke_off_is_not_kept_and_the_battery_can_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Parrot.last = "乙？", EngineCrashed("gone")
     with pytest.raises(EngineCrashed):
         ask("--output", "out")
     assert [line["id"] for line in lines()] == ["a"]
+    assert capsys.readouterr().err.endswith("Go on with: llmdeploy battery --resume out\n")
 
 
 def test_an_unknown_model_is_refused_with_a_suggestion() -> None:

@@ -105,6 +105,8 @@ def test_parts_of_a_message_are_one_text_and_a_developer_is_the_system(served: S
 
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+WORDS = {"enum": [f"word {n}" for n in range(2000)]}
+LARGE = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": WORDS}}}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ HELLO = {"messages": [{"role": "user", "content": "hi"}]}
         (b"\xff", 400, None, "invalid_value"),
         ({}, 400, None, "invalid_value"),
         ({"messages": []}, 400, "messages", "invalid_value"),
+        ({"messages": HELLO["messages"] * 4097}, 400, "messages", "invalid_value"),
         ({"messages": [{"role": "cat", "content": ""}]}, 400, "messages[0].role", "invalid_value"),
         ({"messages": [{"role": "assistant", "content": ""}]}, 400, "messages", "invalid_value"),
         (HELLO | {"temperature": 3}, 400, "temperature", "invalid_value"),
@@ -122,6 +125,7 @@ HELLO = {"messages": [{"role": "user", "content": "hi"}]}
         (HELLO | {"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
         (HELLO | {"logprobs": True}, 400, None, "invalid_value"),
         (HELLO | {"tools": []}, 400, None, "invalid_value"),
+        (HELLO | LARGE, 400, "response_format.json_schema", "invalid_value"),
         (HELLO | {"model": "nobody"}, 404, "model", "model_not_found"),
     ],
 )
