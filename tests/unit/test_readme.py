@@ -37,6 +37,18 @@ def test_both_languages_have_the_same_structure() -> None:
     assert ENGLISH.count("|---|") == CHINESE.count("|---|")
 
 
+def test_both_languages_launch_with_the_same_commands_and_mark_the_same_as_untried() -> None:
+    """tests/image/launch/test_readme.py runs the English ones that have no mark."""
+
+    def launching(text: str) -> list[tuple[str, bool]]:
+        part = re.split(r"(?m)^## ", text)[4]
+        lines = "".join(re.findall(r"```sh\n(.*?)```", part, re.DOTALL)).splitlines()
+        return [(line.partition("  #")[0], "  #" in line) for line in lines]
+
+    assert ("./llmdeploy launch ecs --apply", True) in launching(ENGLISH)
+    assert launching(ENGLISH) == launching(CHINESE)
+
+
 def test_each_readme_links_to_the_other_at_the_top() -> None:
     assert "README.zh-CN.md" in ENGLISH.split("##")[0]
     assert "README.md" in CHINESE.split("##")[0]
