@@ -68,6 +68,12 @@ def at_most_one(options: Mapping[str, object]) -> None:
         )
 
 
+# What the operating system says of a place that cannot be written, or is something else.
+REFUSALS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+)
+
+
 def _explain(error: Exception) -> Failure:
     """Name what the operating system refused; whatever is no Failure either is a bug."""
     match error:
@@ -78,7 +84,7 @@ def _explain(error: Exception) -> Failure:
                 _("The disk is full: {path}.").format(path=error.filename),
                 next=_("Free some space and run the same task again; it goes on where it was."),
             )
-        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+        case OSError(errno=number) if number in REFUSALS:
             return NotWritable(
                 _("{path} cannot be written: {reason}.").format(
                     path=error.filename, reason=error.strerror

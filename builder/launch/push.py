@@ -5,6 +5,7 @@ The engine asks the registry for each layer first, so weights that are there are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from entrypoint.errors import ConfigFailure, ImageMissing, Refused, StageMissing
 from entrypoint.language import _
 
 DIGEST: Final = "@sha256:"
+REPOSITORY: Final = re.compile(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,14 @@ def _repository(settings: Settings, deployment: Deployment) -> str:
             ),
         )
     name = local_name(settings, deployment).rpartition("/")[2].partition(":")[0]
-    return f"{deployment.registry}/{name}"
+    repository = f"{deployment.registry}/{name}"
+    if not REPOSITORY.fullmatch(repository):
+        raise ConfigFailure(
+            _("{name} cannot be the name of a repository.").format(name=repository),
+            _("After the host it has lower-case letters and digits only, with . _ - between them."),
+            _("Correct registry in deploy.toml: a host and your namespace there."),
+        )
+    return repository
 
 
 def _receipt(settings: Settings) -> Path:

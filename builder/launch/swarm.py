@@ -87,6 +87,7 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print every replica that should run: where, in what state, with which image."""
     stack = Stack(deployment)
+    stack.require_manager()
     nodes = {node.id: node.attrs["Description"]["Hostname"] for node in stack.manager.nodes.list()}
     service.table(
         [
@@ -106,7 +107,9 @@ def status(_settings: Settings, deployment: Deployment) -> None:
 
 def teardown(settings: Settings, deployment: Deployment) -> None:
     """Remove the stack with its network and secrets; running requests are finished first."""
-    history.remove(history.folder(settings, deployment, "swarm"), Stack(deployment))
+    stack = Stack(deployment)
+    stack.require_manager()
+    history.remove(history.folder(settings, deployment, "swarm"), stack)
 
 
 def url(deployment: Deployment) -> str:

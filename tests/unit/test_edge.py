@@ -29,6 +29,7 @@ def run(error: BaseException) -> Exit:
         (OSError(errno.EDQUOT, "Quota exceeded", "/full"), 8, "The disk is full: /full."),
         (PermissionError(errno.EACCES, "Permission denied", "/own"), 14, "/own cannot be written"),
         (OSError(errno.EROFS, "Read-only file system", "/own"), 14, "/own cannot be written"),
+        (FileExistsError(errno.EEXIST, "File exists", "/dev/null"), 14, "/dev/null cannot be"),
         (OSError(errno.EIO, "Input/output error", "/bad"), 1, "Input/output error"),
         (RuntimeError("what a library says"), 1, "LLMDEPLOY_DEBUG=1"),
         (KeyboardInterrupt(), 130, "again to go on"),

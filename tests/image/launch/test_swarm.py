@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,14 @@ def test_an_engine_that_manages_no_swarm(
     settings: Settings, deployment: Deployment, engine: DockerClient
 ) -> None:
     assert engine.info()["Swarm"]["LocalNodeState"] == "inactive"
-    with pytest.raises(Refused, match="not a manager") as caught:
-        swarm.apply(settings, deployment, "a@sha256:1")
-    assert "docker swarm init" in caught.value.next
+    for action in (
+        partial(swarm.apply, settings, deployment, "a@sha256:1"),
+        partial(swarm.status, settings, deployment),
+        partial(swarm.teardown, settings, deployment),
+    ):
+        with pytest.raises(Refused, match="not a manager") as caught:
+            action()
+        assert "docker swarm init" in caught.value.next
 
 
 @pytest.mark.usefixtures("image")

@@ -90,6 +90,16 @@ def test_an_image_that_changed_since_is_not_launched(
         push.reference(settings, deployment)
 
 
+@pytest.mark.parametrize("registry", ["registry.example.com/NAMESPACE", "registry.example.com/a b"])
+def test_a_registry_that_can_be_none_is_told_before_anything_is_sent(
+    settings: Settings, deployment: Deployment, registry: str
+) -> None:
+    for ask in (push.push, push.reference):
+        with pytest.raises(ConfigFailure, match=f"{registry}/llmdeploy cannot be") as caught:
+            ask(settings, replace(deployment, registry=registry))
+        assert "deploy.toml" in caught.value.next
+
+
 def test_no_registry(settings: Settings, deployment: Deployment) -> None:
     with pytest.raises(ConfigFailure, match="names no registry"):
         push.reference(settings, replace(deployment, registry=""))
