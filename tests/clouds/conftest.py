@@ -1,7 +1,9 @@
 """A cloud on loopback, and the real SDKs told to ask it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,3 +21,13 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Actions], Cloud
     monkeypatch.setattr(ready, "PAUSE", 0.05)
     with ExitStack() as stack:
         yield lambda actions: stack.enter_context(loopback.serve(actions))
+
+
+@pytest.fixture
+def _ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ctrl-C pressed as soon as somebody waits for a service to be ready."""
+
+    def sleep(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ready, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))

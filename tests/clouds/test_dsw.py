@@ -126,3 +126,12 @@ def test_a_launch_that_fails_leaves_nothing(here: Deployment, cloud: Cloud) -> N
     with pytest.raises(NotReady, match="not ready within 1 seconds"):
         launch(here)
     assert cloud.made == {}
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_a_launch_that_is_interrupted_leaves_nothing(here: Deployment, cloud: Cloud) -> None:
+    cloud.ready = False
+    with pytest.raises(KeyboardInterrupt):
+        launch(here)
+    assert "CreateInstance" in cloud.asked
+    assert cloud.made == {}

@@ -168,3 +168,12 @@ def test_a_change_of_the_replicas_is_an_update(here: Deployment, cloud: Cloud) -
     launch(here)
     launch(replace(here, replicas=3))
     assert cloud.of("eas")[0]["config"]["metadata"]["instance"] == 3
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_a_launch_that_is_interrupted_leaves_nothing(here: Deployment, cloud: Cloud) -> None:
+    cloud.ready = False
+    with pytest.raises(KeyboardInterrupt):
+        launch(here)
+    assert "CreateService" in cloud.asked
+    assert cloud.made == {}

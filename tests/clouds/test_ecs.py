@@ -330,3 +330,12 @@ def test_no_credentials(tmp_path: Path) -> None:
     assert done.returncode == Refused.code, done.stderr
     assert "no credentials" in done.stderr
     assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in done.stderr
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+def test_a_launch_that_is_interrupted_leaves_nothing(here: Deployment, cloud: Cloud) -> None:
+    cloud.ready = False
+    with pytest.raises(KeyboardInterrupt):
+        launch(here)
+    assert "RunInstances" in cloud.asked
+    assert cloud.made == {}

@@ -128,6 +128,9 @@ def test_no_request_fails_but_those_of_a_killed_replica(
     stack = swarm.Stack(deployment)
     try:
         swarm.apply(settings, deployment, first)
+        replicas = [task["ID"] for task in stack.tasks()]
+        swarm.apply(settings, deployment, first)
+        assert [task["ID"] for task in stack.tasks()] == replicas, "a second launch replaced some"
         with load(manager, deployment, first) as clients:
             clients.go_on()
             victim = stack.tasks()[0]["Status"]["ContainerStatus"]["ContainerID"]
