@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from entrypoint import __main__ as program
+from tests.contrast import contrast, luminance
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -133,17 +134,7 @@ def test_text_stands_out_from_its_background(pair: Path, show: Show, scheme: str
     )
     assert (luminance(paper) > luminance(ink)) is (scheme == "light")
     for text in (ink, soft):
-        dark, bright = sorted((luminance(text), luminance(paper)))
-        assert (bright + 0.05) / (dark + 0.05) >= 4.5, "WCAG 2 AA"
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of "rgb(r, g, b)" as WCAG 2 defines it."""
-    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-    linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    ]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert contrast(text, paper) >= 4.5, "WCAG 2 AA"
 
 
 def test_many_models_scroll_in_their_tables_and_not_the_page(show: Show, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from tests.contrast import contrast
 from tests.served import Served, serving
 
 if TYPE_CHECKING:
@@ -122,6 +123,36 @@ def test_it_fits_a_phone_and_has_a_light_and_a_dark_dress(served: Served, open_p
             "node => node.getAttribute('aria-label') || node.labels?.length"
             " || node.textContent.trim()"
         )
+
+
+COLOURS = """([text, paper]) => {
+  const node = document.body.appendChild(document.createElement("p"));
+  node.className = "probe";
+  const rules = new CSSStyleSheet();
+  rules.replaceSync(`.probe { color: var(--${text}); background: var(--${paper}); }`);
+  document.adoptedStyleSheets = [rules];
+  const { color, backgroundColor } = getComputedStyle(node);
+  node.remove();
+  return [color, backgroundColor];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(
+    served: Served, open_page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page = open_page
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    texts = {
+        "code": ("keyword", "string", "number", "call", "faint"),
+        "mine": ("ink",),
+        **dict.fromkeys(("page", "side", "card"), ("ink", "soft", "faint", "danger", "accent")),
+    }
+    for paper, over in texts.items():
+        for text in over:
+            colours = page.evaluate(COLOURS, [text, paper])
+            assert contrast(*colours) >= 4.5, f"WCAG 2 AA: {text} on {paper}, {colours}"
 
 
 LINES = """node => {
