@@ -251,9 +251,11 @@ function fit() {
 }
 
 function showSidebar(open) {
-  if (!narrow.matches) return;
+  if (!narrow.matches || open === document.body.classList.contains("sidebar")) return;
   document.body.classList.toggle("sidebar", open);
   $("sidebar").inert = !open;
+  $("main").inert = open; // it lies below the veil
+  $(open ? "close-sidebar" : "open-sidebar").focus();
 }
 
 function openSettings() {
@@ -372,6 +374,7 @@ $("forget").addEventListener("click", () => {
 narrow.addEventListener("change", () => {
   document.body.classList.remove("sidebar");
   $("sidebar").inert = narrow.matches;
+  $("main").inert = false;
 });
 addEventListener("pagehide", () => {
   if (running) keep();

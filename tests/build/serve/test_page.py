@@ -177,6 +177,33 @@ def test_on_a_phone_a_new_page_begins_at_its_top_and_its_buttons_have_one_line(
     assert page.evaluate("document.getElementById('scroll').scrollTop") == 0
 
 
+FOCUSED = "document.activeElement.id || document.activeElement.className"
+
+
+def test_on_a_phone_the_keyboard_goes_through_the_conversations_and_back(
+    served: Served, open_page: Page
+) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, "hi")
+    page.wait_for_selector(".note:has-text('词元')")
+    page.focus("#open-sidebar")
+    page.keyboard.press("Enter")
+    visited = []
+    for _step in range(4):
+        visited.append(page.evaluate(FOCUSED))
+        page.keyboard.press("Tab")
+    assert visited == ["close-sidebar", "new", "chat", "icon small"], "what the veil covers is left"
+    page.keyboard.press("Escape")
+    assert page.evaluate(FOCUSED) == "open-sidebar"
+    page.keyboard.press("Enter")
+    page.focus(".chat")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body:not(.sidebar)")
+    page.focus("#question")
+    assert page.evaluate(FOCUSED) == "question"
+
+
 def test_settings_are_sent_and_kept(served: Served, open_page: Page) -> None:
     page = open_page
     page.goto(f"http://127.0.0.1:{served.port}/")
