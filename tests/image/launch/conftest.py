@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from builder import engine as engines
+
 PIECE = 1 << 16
 
 CONFIG = """
@@ -104,6 +106,16 @@ def serve(place: Path, *, readonly: bool = False) -> Iterator[Registry]:
         finally:
             registry.shutdown()
             server.terminate()
+            forget(registry.host)
+
+
+def forget(host: str) -> None:
+    """Remove the names that images of this machine have on a registry."""
+    engine = engines.connect()
+    for image in engine.images.list():
+        for tag in image.tags:
+            if tag.startswith(f"{host}/"):
+                engine.images.remove(tag)
 
 
 def answers(url: str) -> bool:

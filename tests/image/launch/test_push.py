@@ -14,7 +14,7 @@ from builder.settings import Settings
 from docker import DockerClient
 from entrypoint.errors import ConfigFailure, ImageMissing, Refused
 
-from .conftest import Registry, free_port, serve
+from .conftest import Registry, forget, free_port, serve
 
 MEGABYTE = 1_000_000
 
@@ -26,16 +26,13 @@ def own(settings: Settings, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def untag(engine: DockerClient) -> Iterator[None]:
-    """Remove the names on loopback that a test gave to images."""
-    yield
-    for image in engine.images.list():
-        for tag in image.tags:
-            if tag.startswith("127.0.0.1:"):
-                engine.images.remove(tag)
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """Return a registry that has nothing yet, whatever other tests have pushed."""
+    with serve(tmp_path / "registry") as empty:
+        yield empty
 
 
-@pytest.mark.usefixtures("image", "untag")
+@pytest.mark.usefixtures("image")
 def test_weights_are_sent_once_and_a_changed_program_alone(
     own: Settings,
     registry: Registry,
@@ -88,9 +85,11 @@ def test_a_registry_that_takes_nothing(own: Settings, image: str, tmp_path: Path
 
 
 def test_a_registry_that_is_not_there(own: Settings, image: str) -> None:
-    nowhere = Deployment("chat", image=image, registry=f"127.0.0.1:{free_port()}/team")
+    host = f"127.0.0.1:{free_port()}"
+    nowhere = Deployment("chat", image=image, registry=f"{host}/team")
     with pytest.raises(Refused, match="did not take"):
         push.push(own, nowhere)
+    forget(host)
 
 
 @pytest.mark.usefixtures("engine")
