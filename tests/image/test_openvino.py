@@ -9,10 +9,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from openai import OpenAI
 
 from builder import image as images
 from builder.settings import Settings
 from docker import DockerClient
+from tests.image.test_serve import ready, url, wait_for
 
 Run = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -66,6 +68,34 @@ def test_the_battery_asks_at_once(run: Run, batched: str) -> None:
 
 
 @pytest.mark.usefixtures("batched")
+def test_it_serves_hardened_and_stops_with_success(engine: DockerClient, batched: str) -> None:
+    container = engine.containers.run(
+        batched,
+        ["serve", "--model", "smollm2-135m", "--insecure", "--context", "1024"],
+        detach=True,
+        ports={"8000/tcp": ("127.0.0.1", 0)},
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
+        user="12345:54321",
+    )
+    try:
+        wait_for(lambda: ready(container))
+        with OpenAI(base_url=f"{url(container)}/v1", api_key="none", timeout=120) as client:
+            stream = client.chat.completions.create(
+                model="smollm2-135m",
+                messages=[{"role": "user", "content": "Name three colours."}],
+                max_tokens=8,
+                stream=True,
+            )
+            assert sum(bool(event.choices[0].delta.content) for event in stream) > 1
+        container.stop(timeout=20)
+        assert container.wait()["StatusCode"] == 0
+    finally:
+        container.remove(force=True)
+
+
 def test_everything_but_the_weights_is_small(for_openvino: Settings) -> None:
     tars = (for_openvino.image_dir / "layers").glob("*.tar")
     sizes = [images.measure(tar) for tar in tars if not tar.name.startswith("model-")]
