@@ -123,6 +123,25 @@ def test_bars_are_told_apart_without_colour_and_have_their_values_beside_them(
     assert set(chart.locator(".value").all_text_contents()) >= {"91%", "36%"}
 
 
+# In pixels: how small the texts of a chart are, and how far they reach beyond their card.
+MEASURED = """card => {
+  const frame = card.getBoundingClientRect();
+  return [...card.querySelectorAll("text")].filter(each => each.textContent).map(each => {
+    const text = each.getBoundingClientRect();
+    return [text.height, Math.max(frame.left - text.left, text.right - frame.right)];
+  });
+}"""
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+def test_what_a_chart_says_can_be_read(pair: Path, show: Show, size: tuple[int, int]) -> None:
+    for card in show(pair, size).locator("figure").all():
+        texts = card.evaluate(MEASURED)
+        assert texts
+        assert min(height for height, _beyond in texts) >= 12
+        assert max(beyond for _height, beyond in texts) < 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_background(pair: Path, show: Show, scheme: str) -> None:
     page = show(pair, scheme=scheme)
