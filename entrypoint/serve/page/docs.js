@@ -1,10 +1,12 @@
 // The description of the API, read from openapi.json and shown without anything from elsewhere.
 
 import { render } from "./markdown.js";
+import { settings } from "./store.js";
+import { preferred, speak, words } from "./words.js";
 
 const here = new URL(".", location.href).href.replace(/\/$/, "");
 
-const INTRO = `The same requests as OpenAI's API. With its Python client:
+const intro = () => `${words.withPython}
 
 \`\`\`python
 from openai import OpenAI
@@ -16,14 +18,14 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 \`\`\`
 
-With curl:
+${words.withCurl}
 
 \`\`\`sh
 curl ${here}/v1/chat/completions -H "Authorization: Bearer KEY" -H "Content-Type: application/json" \\
     -d '{"messages": [{"role": "user", "content": "Hello"}], "stream": true}'
 \`\`\`
 
-The whole description: [openapi.json](${here}/openapi.json)`;
+${words.whole} [openapi.json](${here}/openapi.json)`;
 
 function make(tag, className, ...children) {
   const node = document.createElement(tag);
@@ -68,11 +70,11 @@ function fields(title, schema) {
 function operation(path, method, told) {
   const body = make("div", "body");
   const asked = told.requestBody?.content["application/json"].schema;
-  if (asked) body.append(...fields("Request", asked));
+  if (asked) body.append(...fields(words.request, asked));
   const schema = told.responses["200"].content["application/json"]?.schema;
   if (schema) body.append(...fields("200", schema));
   const others = Object.keys(told.responses).filter((status) => status !== "200");
-  if (others.length) body.append(make("h3", "", `${others.join(", ")}: Error`));
+  if (others.length) body.append(make("h3", "", `${others.join(", ")}: ${words.error}`));
   return make(
     "details",
     "",
@@ -88,8 +90,9 @@ function operation(path, method, told) {
 }
 
 description = await (await fetch("openapi.json")).json();
-document.documentElement.lang = navigator.language;
-render(document.getElementById("intro"), INTRO);
+document.documentElement.dataset.theme = settings.theme;
+speak(settings.language || preferred());
+render(document.getElementById("intro"), intro());
 for (const [path, methods] of Object.entries(description.paths)) {
   for (const [method, told] of Object.entries(methods)) {
     document.getElementById("operations").append(operation(path, method, told));

@@ -50,6 +50,11 @@ const WORDS = {
       ["Plan", "Plan a weekend in Shanghai for two, as a table."],
     ],
     other: "中文",
+    withPython: "The same requests as OpenAI's API. With its Python client:",
+    withCurl: "With curl:",
+    whole: "The whole description:",
+    request: "Request",
+    error: "Error",
   },
   zh: {
     hello: "有什么可以帮您？",
@@ -100,6 +105,11 @@ const WORDS = {
       ["计划", "用表格为两个人安排一个上海的周末。"],
     ],
     other: "English",
+    withPython: "请求与 OpenAI 的 API 相同。用其 Python 客户端：",
+    withCurl: "用 curl：",
+    whole: "完整说明：",
+    request: "请求",
+    error: "错误",
   },
 };
 

@@ -235,8 +235,20 @@ def test_the_model_that_is_chosen_answers_and_stays_chosen(open_page: Page) -> N
     assert {each.model: len(each.asked) for each in two.engines} == {"polly": 0, "jacko": 2}
 
 
-def test_the_description_is_shown(served: Served, open_page: Page) -> None:
+def test_the_description_is_shown_in_the_language_and_dress_of_the_chat(
+    served: Served, open_page: Page
+) -> None:
     page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    page.click("#open-settings")
+    page.select_option("#theme", "dark")
     page.goto(f"http://127.0.0.1:{served.port}/docs")
     page.get_by_text("/v1/completions", exact=True).click()
-    assert re.search(r"prompt \*", page.locator("details[open]").inner_text())
+    shown = page.locator("details[open]").inner_text()
+    assert re.search(r"prompt \*", shown)
+    assert "请求" in shown
+    assert page.locator("#intro").inner_text().startswith("请求与 OpenAI 的 API 相同")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    page.evaluate("localStorage.setItem('llmdeploy.settings', JSON.stringify({language: 'en'}))")
+    page.reload()
+    page.wait_for_selector("#intro:has-text('The same requests')")
