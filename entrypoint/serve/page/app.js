@@ -199,7 +199,7 @@ async function ask() {
 function question(history) {
   const system = settings.system.trim();
   return {
-    model: $("model").value || undefined,
+    model: $("model").value || settings.model || undefined, // the list may not have come yet
     messages: system ? [{ role: "system", content: system }, ...history] : history,
     temperature: settings.temperature,
     ...(settings.maxTokens ? { max_tokens: settings.maxTokens } : {}),
