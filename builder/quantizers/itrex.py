@@ -39,7 +39,9 @@ ARCHITECTURES: Final = (
 )
 F32: Final = 4  # bytes
 INT4: Final = 4.5 / 8 + 4 / 32  # bytes for a weight, its share of an offset and of a scale
-PROGRAM: Final = 850 << 20  # torch, ITREX, what they load, and one batch
+PROGRAM: Final = 790 << 20  # torch, ITREX, and what they load
+QUANTIZER: Final = 950 << 20  # the same, with what quantizes
+BATCH: Final = 256  # tokens that the engine computes at once
 
 QUANTIZE: Final = """
 import sys
@@ -109,8 +111,20 @@ def measure(folder: Path, intent: Intent) -> Need:
     longest = config.get("max_position_embeddings") or config.get("seq_length") or intent.context
     context = min(intent.context, longest)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    cache = _cache(config, context)
-    return Need(context, weights + cache + PROGRAM, cache)
+    each = _cache(config, context) + _batch(config, context)
+    return Need(context, weights + each + PROGRAM, each)
+
+
+def _batch(config: Mapping[str, Any], context: int) -> int:
+    """Return what one batch at the end of the context takes, in 32-bit numbers.
+
+    Those are the scores of all words, made twice; three times the weights of attention; and, of
+    Llama, a mask for all pairs of tokens: numbers twice, bytes twice.
+    """
+    words = config.get("padded_vocab_size") or config["vocab_size"]
+    heads = _shape(config, "num_attention_heads", "n_head")
+    mask = (2 * F32 + 2) * (context + BATCH) ** 2 if config["model_type"] == "llama" else 0
+    return int(BATCH * F32 * (2 * words + 3 * context * heads) + mask)
 
 
 def _cache(config: Mapping[str, Any], context: int) -> int:
@@ -167,7 +181,7 @@ def _require_room(sizes: Sequence[int], config: Mapping[str, Any], made: Path) -
     weights = sum(sizes) // each
     words = config.get("padded_vocab_size") or config["vocab_size"]
     tables = min(2 * words * _shape(config, "hidden_size", "n_embd"), weights)
-    memory = F32 * weights + max(sizes) + PROGRAM
+    memory = F32 * weights + max(sizes) + QUANTIZER
     size = int(F32 * tables + INT4 * (weights - tables))
     available = machine.memory().available
     report.say(

@@ -192,8 +192,8 @@ class Itrex:
             torch.set_num_threads(threads)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
             if config.model_type == "llama":
-                # transformers 4.38 writes a mask of this size, squared, for every token.
-                config.max_position_embeddings = self.context
+                # See _widen; where positions are scaled, this number belongs to the scale.
+                config.max_position_embeddings = self.context if config.rope_scaling else BATCH
             self._axis = AXES.get(config.model_type, AXIS)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
             self._model = AutoModelForCausalLM.from_pretrained(
@@ -287,6 +287,7 @@ class Itrex:
                     raise EngineCrashed("")  # which nobody is told
                 batch = list(tokens[start : start + BATCH])
                 place = len(state.ids)
+                self._widen(place + len(batch))
                 output = self._model(
                     input_ids=torch.tensor([batch]),
                     position_ids=torch.arange(place, place + len(batch))[None],
@@ -298,6 +299,17 @@ class Itrex:
                 state.ids = state.ids + batch
                 scores = output.logits[0, -1].float()
         return scores
+
+    def _widen(self, length: int) -> None:
+        """Let Llama's mask have room for so many tokens.
+
+        transformers 4.38 makes one for the whole context, and turns all of it into 32-bit numbers
+        for every token: a quarter of a GB for 8192 tokens.
+        """
+        mask = getattr(getattr(self._model, "model", None), "causal_mask", None)
+        if mask is not None and len(mask) < length:
+            size = length + BATCH
+            self._model.model.causal_mask = self._torch.ones(size, size).bool().triu(1)
 
     def _sample(self, scores: torch.Tensor, options: Options, random: torch.Generator) -> int:
         torch = self._torch

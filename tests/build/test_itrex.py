@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import checkpoint, convert, receipt, wheelhouse
+from builder import checkpoint, convert, models, receipt, wheelhouse
+from builder.quantizers import itrex as quantizer
 from builder.settings import ROOT, Settings
 from entrypoint import catalog
 
@@ -33,6 +35,20 @@ config = PipelineConfig(model_name_or_path="./qwen2.5-coder-0.5b",
 chatbot = build_chatbot(config)
 response = chatbot.predict(query="请介绍同济大学。")
 print(response)
+"""
+
+# The tokens of one long conversation, and the most memory that it took, in bytes.
+PEAK = """
+import resource, sys
+from contextlib import closing
+from entrypoint import catalog
+from entrypoint.arguments import models_folder
+from entrypoint.engines import Options, open_engine
+folder = models_folder()
+with closing(open_engine(catalog.load(folder).find(sys.argv[1]), folder)) as engine:
+    talk = [{"role": "user", "content": "word " * 700}]
+    *_pieces, usage = engine.stream(talk, Options(temperature=0, max_tokens=4))
+print(usage.prompt_tokens + 4, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
 """
 
 # pytest and the build side lie behind the environment's own packages. Of pytest's plugins only the
@@ -133,6 +149,20 @@ def test_the_tutorials_snippet_answers(
     assert "大学" in answer.replace("同济大学", "")
     # What it did meanwhile: weights that are loaded are not quantized.
     assert ("Applying Weight Only Quantization" in done.stderr + done.stdout) != saved
+
+
+@pytest.mark.parametrize("name", [SMALL, CHINESE])
+def test_the_memory_that_is_told_is_what_an_answer_takes(
+    stack: Path, itrex_models: Path, name: str
+) -> None:
+    where = {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(itrex_models)}
+    done = run(stack / "bin/python", "-W", "ignore", "-c", PEAK, name, env=where)
+    assert done.returncode == 0, done.stderr
+    tokens, peak = map(int, done.stdout.split())
+    assert tokens > 700
+    intent = dataclasses.replace(models.load().find(name), context=tokens)
+    told = quantizer.measure(itrex_models / name, intent).memory
+    assert 0.8 * told < peak <= told
 
 
 def test_the_engine_keeps_the_promises_of_every_engine(stack: Path, itrex_models: Path) -> None:
