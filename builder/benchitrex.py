@@ -58,12 +58,18 @@ def run_all(settings: Settings) -> None:
 
 def promises(found: Mapping[str, figures.Runs]) -> list[Promise]:
     """Return what must hold: that it was worth quantizing beforehand."""
+    saved, quantizing = found[SAVED], found[QUANTIZING]
     return [
         Promise(
             _("start of the tutorial's code, from the saved folder : quantizing"),
-            figures.ratio(found[SAVED]["first"], found[QUANTIZING]["first"]),
-            high=0.5,
-        )
+            figures.ratio(saved["first"], quantizing["first"]),
+            high=0.8,
+        ),
+        Promise(
+            _("memory of the tutorial's code, from the saved folder : quantizing"),
+            figures.ratio(saved["memory"], quantizing["memory"]),
+            high=0.6,
+        ),
     ]
 
 

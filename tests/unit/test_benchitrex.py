@@ -3,14 +3,20 @@ from __future__ import annotations
 from builder import benchitrex
 
 
-def test_a_start_that_the_saved_folder_does_not_halve_is_told() -> None:
-    def broken(saved: float) -> list[str]:
-        starts = {"saved": saved, "quantizing": 20.0}
-        found = {name: {"first": [start]} for name, start in starts.items()}
-        return [each.title for each in benchitrex.promises(found) if not each.held]
+def broken(first: float, memory: float) -> list[str]:
+    found = {
+        "saved": {"first": [first], "memory": [memory]},
+        "quantizing": {"first": [10.0], "memory": [1000.0]},
+    }
+    return [each.title for each in benchitrex.promises(found) if not each.held]
 
-    assert broken(10) == []
-    assert "saved folder" in broken(10.1)[0]
+
+def test_a_saved_folder_that_gains_too_little_is_told() -> None:
+    assert broken(8, 600) == []
+    (start,) = broken(8.1, 600)
+    assert start.startswith("start")
+    (memory,) = broken(8, 601)
+    assert memory.startswith("memory")
 
 
 def test_the_table_has_a_dash_for_what_the_tutorials_code_does_not_measure() -> None:
