@@ -76,7 +76,8 @@ class Progress:
         rate = self._tokens / max(self._elapsed(), 1e-3)
         # The rest will be as long as those that ended; what came of it already is no rest.
         each = self._ended / self._done if self._done else self._limit
-        rest = max(0.0, each * (self._total - self._done) - (self._tokens - self._ended))
+        begun = max(0, self._tokens - self._ended)  # a piece can be more than a token
+        rest = max(0.0, each * (self._total - self._done) - begun)
         return _("{done}/{total}  {rate:.1f} tok/s  {left:.0f} s left").format(
             done=self._done, total=self._total, rate=rate, left=rest / rate if rate else 0
         )

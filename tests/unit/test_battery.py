@@ -160,6 +160,17 @@ def test_the_speed_is_that_of_all_pieces_and_so_is_the_time_left(
     assert int(left) == 1  # 30 tokens: as many as the first, less the 10 that are there
 
 
+def test_nothing_is_left_after_the_last_answer_even_if_its_pieces_were_few(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress(total=1, limit=100)
+    progress.begin()
+    progress._since = time.monotonic() - 10
+    progress.piece()
+    progress.answered(60)
+    assert capsys.readouterr().err.endswith(" 0 s left\n")
+
+
 def test_on_a_terminal_one_line_changes_and_makes_room_for_an_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
