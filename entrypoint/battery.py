@@ -380,7 +380,7 @@ def _sampling(options: Options) -> Sampling:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _say(text: str) -> None:

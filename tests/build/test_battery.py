@@ -5,6 +5,8 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
@@ -51,6 +53,17 @@ def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     assert run(*SMALL, "--output", folder).returncode == 0
     return folder
+
+
+def test_answers_one_after_the_other_are_told_as_such(whole: Path) -> None:
+    """Else the speed of the whole run, and its price, would be those of answers at once."""
+    spans = [
+        (ended - timedelta(seconds=answer.seconds), ended)
+        for answer in results.load(whole).answers
+        for ended in (datetime.fromisoformat(answer.ended),)
+    ]
+    for (_begun, ended), (begun, _ended) in pairwise(spans):
+        assert begun >= ended - timedelta(milliseconds=20)
 
 
 def test_both_models_answer_the_ten_questions(run: Run, models_dir: Path, tmp_path: Path) -> None:
