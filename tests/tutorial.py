@@ -165,6 +165,7 @@ from sentencepiece import SentencePieceTrainer
 folder, words, *texts = sys.argv[1:]
 SentencePieceTrainer.train(input=texts, model_prefix=folder + "/tokenizer", vocab_size=int(words),
                            model_type="bpe", byte_fallback=True, character_coverage=0.98,
+                           normalization_rule_name="identity", remove_extra_whitespaces=False,
                            minloglevel=2)
 """
 
@@ -197,11 +198,12 @@ def write(name: str, folder: Path, python: Path, qwen: Path) -> None:
     run(python, WRITE, folder)
 
 
-def run(python: Path, code: str, folder: Path, *arguments: str) -> str:
+def run(python: Path, code: str, folder: Path, *arguments: str, **env: str) -> str:
     """Run some code with the Python of the stack on a checkpoint; return what it prints."""
+    alone = {"HF_HOME": str(folder.with_suffix(".home")), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [python, "-W", "ignore", "-c", code, folder, *arguments],
-        env={**os.environ, "HF_HOME": str(folder.with_suffix(".home")), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, **alone, **env},
         capture_output=True,
         text=True,
         check=False,

@@ -22,6 +22,7 @@ from builder import convert, models, receipt
 from builder.quantizers import llamacpp
 from builder.settings import ROOT, Settings
 from entrypoint import catalog
+from entrypoint.engines import Message
 from entrypoint.engines.llamacpp import LlamaCpp
 from tests import hub as hubs
 from tests import tutorial
@@ -51,6 +52,23 @@ print(json.dumps({"tokens": tokens,
                   "scores": [found[int(length) - 1].tolist() for length in lengths]}))
 """
 LENGTHS = (2, 9, 17)
+
+# What the engine itrex makes of a conversation.
+TALK: list[Message] = [
+    {"role": "user", "content": "Hello, 同济大学!"},
+    {"role": "assistant", "content": "Good morning.\nHow are you?"},
+    {"role": "user", "content": "Fine, 12 keepers."},
+]
+TOKENS = """
+import json, sys
+from contextlib import closing
+from entrypoint import catalog
+from entrypoint.arguments import models_folder
+from entrypoint.engines import open_engine
+_checkpoint, talk = sys.argv[1:]
+with closing(open_engine(catalog.load(models_folder()).find(None), models_folder())) as engine:
+    print(json.dumps(engine._tokens(json.loads(talk))))
+"""
 
 
 @dataclass
@@ -150,6 +168,25 @@ def test_it_is_quantized_and_answers(
     assert said.returncode == 0, said.stderr
     assert len(said.stdout.split()) >= 2
     assert "Traceback" not in said.stderr
+
+
+def test_both_engines_read_a_conversation_alike(
+    checkout: Checkout, stack: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {}
+    for engine, folder in (("llamacpp", "ready"), ("itrex", "ready-itrex")):
+        done = checkout.task("quantize", checkout.name, "--engine", engine)
+        assert done.returncode == 0, done.stderr
+        made[engine] = checkout.root / "dist/models" / folder
+    where = {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(made["itrex"])}
+    python, checkpoint = stack / "bin/python", checkout.root / "published"
+    printed = tutorial.run(python, TOKENS, checkpoint, json.dumps(TALK), **where)
+    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
+    model = catalog.load(made["llamacpp"]).find(checkout.name)
+    with closing(LlamaCpp(model, made["llamacpp"] / model.name)) as server:
+        body = {"content": server._templated(TALK), "add_special": True}
+        with server._send("POST", "/tokenize", body) as response:
+            assert json.load(response)["tokens"] == json.loads(printed.splitlines()[-1])
 
 
 def test_the_converted_model_gives_the_scores_of_pytorch(
