@@ -44,8 +44,9 @@ PLAIN: Final = (
     (r"super\(\).__init__\(config.name_or_path, .*\n.*super\(Model, self\)", "super()"),
     (r"ChatGLM2(?=Config|Tokenizer|For)", "ChatGLM"),
     (r"QWenForTextGeneration", "QWenLMHeadModel"),
-    (r" +super\(\).__init__\(\n +errors=errors,[^)]*\)\n", ""),  # newer transformers want it last
-    (r"( +)self.im_end_id = .*\n", r"\g<0>\1super().__init__(**kwargs)\n"),
+    (r"<extra_\{i\}>", "<|extra_{i}|>"),
+    # Newer transformers ask for the words already while they make their part of a tokenizer.
+    (r"( +super\(\).__init__\(\n +errors=[^)]*\)\n)([\s\S]*?im_end_id = .*\n)", r"\2\1"),
     (r"'sop', 'eop'\]", "'sop', 'eop', *(f'<|{role}|>' for role in ROLES)]"),
     (r"\nclass SPTokenizer", "\nROLES = 'system', 'user', 'assistant', 'observation'\n\\g<0>"),
     (
@@ -126,6 +127,21 @@ CONFIGS: Final[Mapping[str, Mapping[str, Any]]] = {
 TEXTS: Final = ("bench/text.txt", "README.md", "README.zh-CN.md", "docs/battery.md")
 WORDS: Final = 1000  # of ChatGLM3's vocabulary
 
+# The tutorial's own code, word for word but for the name of the folder.
+SNIPPET: Final = """
+from intel_extension_for_transformers.neural_chat import build_chatbot, PipelineConfig
+from intel_extension_for_transformers.transformers import RtnConfig
+
+config = PipelineConfig(model_name_or_path="./FOLDER",
+                        optimization_config=RtnConfig(bits=4,
+                                                      compute_dtype="int8",
+                                                      weight_dtype="int4_fullrange"))
+
+chatbot = build_chatbot(config)
+response = chatbot.predict(query="请介绍同济大学。")
+print(response)
+"""
+
 WRITE: Final = """
 import json, sys
 from pathlib import Path
@@ -196,6 +212,11 @@ def write(name: str, folder: Path, python: Path, qwen: Path) -> None:
         _dump(folder / "generation_config.json", {"eos_token_id": 151_643, "pad_token_id": 151_643})
         _write_ranks(folder / "qwen.tiktoken", qwen)
     run(python, WRITE, folder)
+
+
+def snippet(folder: str) -> str:
+    """Return the tutorial's code for a model in this folder, which lies where it runs."""
+    return SNIPPET.replace("FOLDER", folder)
 
 
 def run(python: Path, code: str, folder: Path, *arguments: str, **env: str) -> str:

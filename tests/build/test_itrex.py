@@ -17,25 +17,11 @@ from builder import checkpoint, convert, models, receipt, wheelhouse
 from builder.quantizers import itrex as quantizer
 from builder.settings import ROOT, Settings
 from entrypoint import catalog
+from tests import tutorial
 
 pytestmark = pytest.mark.itrex
 
 SMALL, CHINESE = "smollm2-135m", "qwen2.5-coder-0.5b"
-
-# The tutorial's own code, word for word but for the name of the folder.
-SNIPPET = """
-from intel_extension_for_transformers.neural_chat import build_chatbot, PipelineConfig
-from intel_extension_for_transformers.transformers import RtnConfig
-
-config = PipelineConfig(model_name_or_path="./qwen2.5-coder-0.5b",
-                        optimization_config=RtnConfig(bits=4,
-                                                      compute_dtype="int8",
-                                                      weight_dtype="int4_fullrange"))
-
-chatbot = build_chatbot(config)
-response = chatbot.predict(query="请介绍同济大学。")
-print(response)
-"""
 
 # The tokens of one long conversation, and the most memory that it took, in bytes.
 PEAK = """
@@ -142,7 +128,7 @@ def test_the_tutorials_snippet_answers(
         (source,) = (itrex.dist_dir / "models/raw" / CHINESE).glob("*.gguf")
         folder.mkdir()
         checkpoint.of_gguf(source, folder, convert.environment(itrex) / "bin/python")
-    done = run(stack / "bin/python", "-c", SNIPPET, cwd=tmp_path)
+    done = run(stack / "bin/python", "-c", tutorial.snippet(CHINESE), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = done.stdout.splitlines()[-1]
     assert "同济大学" in answer, done.stdout

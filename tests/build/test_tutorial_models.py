@@ -170,6 +170,27 @@ def test_it_is_quantized_and_answers(
     assert "Traceback" not in said.stderr
 
 
+def test_the_tutorials_code_answers_with_what_was_saved(
+    checkout: Checkout, stack: Path, tmp_path: Path
+) -> None:
+    done = checkout.task("quantize", checkout.name, "--engine", "itrex")
+    assert done.returncode == 0, done.stderr
+    made = checkout.root / "dist/models/ready-itrex" / checkout.name
+    (tmp_path / checkout.name).symlink_to(made)
+    answered = subprocess.run(
+        [stack / "bin/python", "-W", "ignore", "-c", tutorial.snippet(checkout.name)],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1",
+             "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )  # fmt: skip
+    assert answered.returncode == 0, answered.stderr
+    assert answered.stdout.rstrip("\n").rpartition("\n")[2] not in {"", "None"}
+
+
 def test_both_engines_read_a_conversation_alike(
     checkout: Checkout, stack: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
