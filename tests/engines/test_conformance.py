@@ -160,6 +160,7 @@ def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> No
             time.sleep(0.01)
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("followed", [False, True])
 def test_another_thread_can_hang_up_even_while_the_prompt_is_computed(
     open_: Open, monkeypatch: pytest.MonkeyPatch, followed: bool
