@@ -53,7 +53,6 @@ class Scene:
     the number of tokens that PLAN's question makes.
     """
 
-    program: up.Program
     weights: Path
     native: Path
     openvino: Path
@@ -117,7 +116,7 @@ def _prepare(
     with report.step(_("Warming up")):
         chat = json.loads(run(_script(program, "ours.py"), env=program.env))
         threads = facts["threads"]["count"]
-        scene = Scene(program, weights, native, python, converted, threads, chat["prompt"])
+        scene = Scene(weights, native, python, converted, threads, chat["prompt"])
         _native(scene)
         _openvino(scene)
         _containers(settings)
