@@ -96,3 +96,9 @@ def test_an_unknown_source_of_the_environment_is_refused() -> None:
     done = llmdeploy("build-env", "--source", "lokc")
     assert done.returncode == 2
     assert "lock" in done.stderr
+
+
+def test_one_thing_is_measured_at_a_time() -> None:
+    done = llmdeploy("bench", "--serve", "--itrex")
+    assert done.returncode == 2
+    assert "exclude each other: --serve, --itrex" in done.stderr
