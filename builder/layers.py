@@ -7,6 +7,7 @@ to dist/image/ENGINE/layers/NAME.tar. One whose inputs did not change is left al
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -138,6 +139,17 @@ def _program(root: Path, python: Path, chosen: Catalog, engine: str) -> None:
     command.chmod(0o755)
     (root / "models").mkdir()
     catalog.dump(chosen, root / "models")
+    if engine == "itrex":
+        _register_kernel(root)
+
+
+def _register_kernel(root: Path) -> None:
+    """Let every Jupyter in the image offer the environment's Python, by the tutorial's name."""
+    spec = root / "usr/local/share/jupyter/kernels/itrex/kernel.json"
+    spec.parent.mkdir(parents=True)
+    launch = [f"/{PREFIX}/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": launch, "display_name": "itrex", "language": "python"}
+    spec.write_text(json.dumps(about, indent=1) + "\n")
 
 
 def _sources() -> Iterator[Path]:

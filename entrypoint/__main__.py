@@ -11,14 +11,14 @@ from argparse import SUPPRESS, Namespace
 from types import FrameType
 
 import entrypoint
-from entrypoint import battery, chat, compare, doctor, models, serve
+from entrypoint import battery, chat, compare, doctor, models, notebook, serve
 from entrypoint.arguments import Commands, Parser
 from entrypoint.errors import Failure
 from entrypoint.language import _
 
 # A mode is a module with `register(commands)`, which sets `run`: a function of the parsed
 # arguments. Its heavy imports wait until `run`, so that --help is instant.
-MODES = (chat, battery, compare, serve, models, doctor)
+MODES = (chat, battery, compare, serve, notebook, models, doctor)
 
 
 def main() -> int:

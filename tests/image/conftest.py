@@ -12,6 +12,7 @@ from typing import TypeAlias
 import pytest
 
 from builder import engine as engines
+from builder import fetch, quantize
 from builder import image as images
 from builder.settings import ROOT, Settings
 from docker import DockerClient
@@ -38,12 +39,37 @@ def image(
     return settings.image_name
 
 
+@pytest.fixture(scope="session")
+def itrex_image(
+    itrex: Settings,
+    engine: DockerClient,  # noqa: ARG001 - must be there
+) -> str:
+    """Return the name of ITREX's image with both small models, built if it is not current."""
+    for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
+        fetch.fetch(itrex, [name])
+        quantize.quantize(itrex, [name])
+    images.build(itrex)
+    return itrex.image_name
+
+
 @pytest.fixture
-def run(image: str) -> Run:
+def built(request: pytest.FixtureRequest) -> Settings:
+    """Return the settings of an image that is there: that of EVERY_IMAGE, or the slim one."""
+    settings, image = {
+        "llamacpp": ("settings", "image"),
+        "itrex": ("itrex", "itrex_image"),
+    }[getattr(request, "param", "llamacpp")]
+    request.getfixturevalue(image)
+    found: Settings = request.getfixturevalue(settings)
+    return found
+
+
+@pytest.fixture
+def run(built: Settings) -> Run:
     """Return a function that runs a command of the image under the promised flags."""
 
     def docker_run(
-        *words: str, flags: Sequence[str] = (), text: str = "", name: str = image
+        *words: str, flags: Sequence[str] = (), text: str = "", name: str = built.image_name
     ) -> Done:
         return subprocess.run(
             ["docker", "run", "--rm", "-i", *images.HARDENED, *flags, name, *words],
@@ -58,12 +84,14 @@ def run(image: str) -> Run:
 
 
 @pytest.fixture
-def derive(image: str, tmp_path: Path) -> Callable[[str], str]:
+def derive(built: Settings, tmp_path: Path) -> Callable[[str], str]:
     """Return a function that builds a child of the image from one instruction."""
 
     def child(instruction: str) -> str:
         client = engines.building_client()
-        (tmp_path / "Dockerfile").write_text(f"FROM {image}\n{instruction}\n", encoding="utf-8")
+        (tmp_path / "Dockerfile").write_text(
+            f"FROM {built.image_name}\n{instruction}\n", encoding="utf-8"
+        )
         subprocess.run(
             [client.path, "build", "-q", f"--iidfile={tmp_path / 'id'}", tmp_path],
             env=dict(client.env),

@@ -16,7 +16,9 @@ import pytest
 from builder import engine as engines
 from builder import image as images
 from builder.settings import ROOT, Settings
+from builder.variants import VARIANTS
 from docker import DockerClient
+from tests.images import EVERY_IMAGE
 
 MEGABYTE = 1_000_000
 
@@ -103,27 +105,31 @@ def test_a_full_disk_is_told_and_leaves_no_half_layer(checkout: Path) -> None:
     assert ".tmp" not in done.stdout
 
 
-@pytest.mark.usefixtures("image")
+@EVERY_IMAGE
 def test_building_again_does_nothing(
-    task: Callable[..., subprocess.CompletedProcess[str]],
+    task: Callable[..., subprocess.CompletedProcess[str]], built: Settings
 ) -> None:
-    done = task("build-image")
+    done = task("build-image", "--engine", built.engine)
     assert done.returncode == 0
     assert "nothing changed" in done.stderr
 
 
-def test_history_shows_a_layer_for_each_model(engine: DockerClient, image: str) -> None:
+@EVERY_IMAGE
+def test_history_shows_a_layer_for_each_model(engine: DockerClient, built: Settings) -> None:
     added = [
         row["CreatedBy"].split()[1]
-        for row in engine.images.get(image).history()
+        for row in engine.images.get(built.image_name).history()
         if row["CreatedBy"].startswith("ADD")
     ]
     assert sorted(added[1:3]) == ["model-qwen2.5-coder-0.5b.tar", "model-smollm2-135m.tar"]
     assert (added[0], added[3:]) == ("code.tar", ["env.tar", "base.tar"])
 
 
-def test_the_labels_are_those_of_the_oci_specification(engine: DockerClient, image: str) -> None:
-    labels = engine.images.get(image).labels
+@EVERY_IMAGE
+def test_the_labels_are_those_of_the_oci_specification(
+    engine: DockerClient, built: Settings
+) -> None:
+    labels = engine.images.get(built.image_name).labels
     assert labels["org.opencontainers.image.title"] == "llmdeploy"
     assert labels["org.opencontainers.image.version"]
     assert labels["org.opencontainers.image.revision"]
@@ -132,31 +138,41 @@ def test_the_labels_are_those_of_the_oci_specification(engine: DockerClient, ima
     assert sorted(models) == ["qwen2.5-coder-0.5b", "smollm2-135m"]
 
 
+@EVERY_IMAGE
 def test_the_configuration_is_that_of_a_single_unprivileged_program(
-    engine: DockerClient, image: str
+    engine: DockerClient, built: Settings
 ) -> None:
-    config = engine.images.get(image).attrs["Config"]
+    config = engine.images.get(built.image_name).attrs["Config"]
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["/opt/llmdeploy/bin/llmdeploy"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"][0] == "CMD", "a shell would be needed"
 
 
-@pytest.mark.usefixtures("image")
-def test_the_program_has_the_images_own_engine_only(settings: Settings) -> None:
-    with tarfile.open(settings.image_dir / "layers/code.tar") as layer:
-        names = {Path(member.name).stem for member in layer}
-    assert "llamacpp" in names
-    assert not {name for name in names if name.startswith(("openvino", "itrex"))}
+@EVERY_IMAGE
+def test_the_program_has_the_images_own_engine_only(built: Settings) -> None:
+    with tarfile.open(built.image_dir / "layers/code.tar") as layer:
+        modules = {Path(member.name) for member in layer if "entrypoint/engines" in member.name}
+    found = {path.stem for path in modules if path.suffix == ".py"}
+    assert found & {*VARIANTS, "openvino_server"} == {built.engine}
 
 
-@pytest.mark.usefixtures("image")
-def test_everything_but_the_weights_is_small(settings: Settings) -> None:
-    tars = (settings.image_dir / "layers").glob("*.tar")
-    sizes = [images.measure(tar) for tar in tars if not tar.name.startswith("model-")]
+@EVERY_IMAGE
+def test_everything_but_the_weights_is_as_small_as_promised(built: Settings) -> None:
+    tars = (built.image_dir / "layers").glob("*.tar")
+    sizes = [images.measure(tar, level=1) for tar in tars if not tar.name.startswith("model-")]
+    unpacked, compressed = built.variant.bounds
     assert len(sizes) == 3
-    assert sum(unpacked for unpacked, _ in sizes) <= 200 * MEGABYTE
-    assert sum(compressed for _, compressed in sizes) <= 80 * MEGABYTE
+    assert sum(size for size, _ in sizes) <= unpacked * MEGABYTE
+    assert sum(size for _, size in sizes) <= compressed * MEGABYTE
+
+
+@pytest.mark.usefixtures("image")
+def test_the_slim_image_has_nothing_of_the_tutorials_stack(settings: Settings) -> None:
+    with tarfile.open(settings.image_dir / "layers/env.tar") as layer:
+        names = {Path(member.name).name for member in layer}
+    assert "starlette" in names
+    assert names.isdisjoint({"torch", "transformers", "numpy", "jupyterlab"})
 
 
 @pytest.mark.usefixtures("image")
@@ -179,8 +195,9 @@ def test_the_table_of_sizes_has_every_layer(
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("image")
-def test_the_bill_of_materials_lists_libraries_and_models(settings: Settings) -> None:
-    parts = json.loads((settings.image_dir / "sbom.json").read_text())["components"]
+@EVERY_IMAGE
+def test_the_bill_of_materials_lists_libraries_and_models(built: Settings) -> None:
+    parts = json.loads((built.image_dir / "sbom.json").read_text())["components"]
     names = {part["name"] for part in parts}
-    assert {"libc6", "python", "llmdeploy_llamacpp", "qwen2.5-coder-0.5b", "llmdeploy"} <= names
+    engine = {"llamacpp": "llmdeploy_llamacpp", "itrex": "torch"}[built.engine]
+    assert {"libc6", "python", engine, "qwen2.5-coder-0.5b", "llmdeploy"} <= names

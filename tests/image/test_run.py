@@ -16,6 +16,7 @@ import pytest
 from builder.image import HARDENED
 from builder.settings import Settings
 from docker import DockerClient
+from tests.images import EVERY_IMAGE
 
 Run = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -23,6 +24,7 @@ SMALL = ("--model", "smollm2-135m")
 STEADY = ("--temperature", "0", "--seed", "1")
 
 
+@EVERY_IMAGE
 def test_any_user_gets_a_chinese_answer_offline(run: Run) -> None:
     stranger = ["--user", "12345:54321"]
     done = run("chat", "--max-tokens", "40", flags=stranger, text="请介绍同济大学。\n")
@@ -31,6 +33,7 @@ def test_any_user_gets_a_chinese_answer_offline(run: Run) -> None:
     assert "arn" not in done.stderr, "a warning"
 
 
+@EVERY_IMAGE
 def test_two_transcripts_of_the_same_questions_are_the_same(run: Run) -> None:
     questions = "你好\n1+1等于几？\n"
     first, second = (run("chat", *STEADY, "--max-tokens", "24", text=questions) for _ in "ab")
@@ -39,6 +42,7 @@ def test_two_transcripts_of_the_same_questions_are_the_same(run: Run) -> None:
     assert len(first.stdout.strip().splitlines()) >= 2
 
 
+@EVERY_IMAGE
 def test_the_program_is_not_root_and_there_is_no_shell(run: Run) -> None:
     python = ["--entrypoint", "/opt/llmdeploy/bin/python3"]
     done = run("-c", "import os; print(os.getuid(), os.getgid())", flags=python)
@@ -47,15 +51,18 @@ def test_the_program_is_not_root_and_there_is_no_shell(run: Run) -> None:
         assert run("-c", "true", flags=["--entrypoint", shell]).returncode == 127
 
 
+@EVERY_IMAGE
 def test_the_default_command_is_chat(run: Run) -> None:
     assert run(text="").returncode == 0
 
 
+@EVERY_IMAGE
 def test_threads_follow_the_cpu_quota(run: Run) -> None:
     report = json.loads(run("doctor", "--json", flags=["--cpus", "1"]).stdout)
     assert report["threads"]["count"] == 1
 
 
+@EVERY_IMAGE
 def test_too_little_memory_is_told_before_loading(run: Run) -> None:
     done = run("chat", flags=["-m", "256m"], text="你好\n")
     assert done.returncode == 12
@@ -63,12 +70,14 @@ def test_too_little_memory_is_told_before_loading(run: Run) -> None:
     assert done.stdout == ""
 
 
+@EVERY_IMAGE
 def test_a_truncated_model_is_told_before_loading(
-    run: Run, derive: Callable[[str], str], tmp_path: Path, settings: Settings
+    run: Run, derive: Callable[[str], str], tmp_path: Path, built: Settings
 ) -> None:
-    with (settings.ready_dir / "smollm2-135m/model.gguf").open("rb") as whole:
-        (tmp_path / "model.gguf").write_bytes(whole.read(1 << 20))
-    cut = derive("COPY model.gguf /models/smollm2-135m/model.gguf")
+    (weights,) = (built.ready_dir / "smollm2-135m").glob("model.[gs]*")
+    with weights.open("rb") as whole:
+        (tmp_path / "cut").write_bytes(whole.read(1 << 20))
+    cut = derive(f"COPY cut /models/smollm2-135m/{weights.name}")
     done = run("chat", *SMALL, name=cut, text="Hello\n")
     assert done.returncode == 13
     assert "smollm2-135m" in done.stderr
@@ -76,10 +85,10 @@ def test_a_truncated_model_is_told_before_loading(
 
 
 @pytest.fixture
-def background(engine: DockerClient, image: str) -> Iterator[str]:
+def background(engine: DockerClient, built: Settings) -> Iterator[str]:
     """Return the id of a chat that waits for its first question."""
     container = engine.containers.run(
-        image,
+        built.image_name,
         ["chat", *SMALL],
         detach=True,
         stdin_open=True,
@@ -94,11 +103,13 @@ def background(engine: DockerClient, image: str) -> Iterator[str]:
     container.remove(force=True)
 
 
+@EVERY_IMAGE
 def test_docker_stop_ends_it_at_once_with_the_code_of_sigterm(
-    engine: DockerClient, background: str
+    engine: DockerClient, background: str, built: Settings
 ) -> None:
     container = engine.containers.get(background)
-    wait_for(lambda: "llama-server" in str(container.top()))
+    busy = "llama-server" if built.engine == "llamacpp" else "llmdeploy chat"
+    wait_for(lambda: busy in str(container.top()))
     container.stop(timeout=10)  # then the engine kills it, which would be code 137
     assert container.wait()["StatusCode"] == 143
 
@@ -130,9 +141,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def terminal(image: str) -> Iterator[pexpect.spawn[str]]:
+def terminal(built: Settings) -> Iterator[pexpect.spawn[str]]:
     """Return a chat in a pseudo-terminal, at its first prompt."""
-    command = ["run", "--rm", "-it", *HARDENED, image, "chat", *STEADY]
+    command = ["run", "--rm", "-it", *HARDENED, built.image_name, "chat", *STEADY]
     child = pexpect.spawn("docker", command, encoding="utf-8", timeout=120, dimensions=(40, 100))
     child.expect_exact(">>>")
     yield child

@@ -12,20 +12,22 @@ import requests
 from docker.models.containers import Container
 from openai import OpenAI
 
+from builder.settings import Settings
 from docker import DockerClient
+from tests.images import EVERY_IMAGE
 
 KEY = "sesame"
 Start = Callable[..., Container]
 
 
 @pytest.fixture
-def start(engine: DockerClient, image: str) -> Iterator[Start]:
+def start(engine: DockerClient, built: Settings) -> Iterator[Start]:
     """Return a function that starts a hardened service; all end with the test."""
     started: list[Container] = []
 
     def start(*words: str, env: Sequence[str] = ()) -> Container:
         container = engine.containers.run(
-            image,
+            built.image_name,
             ["serve", "--model", "smollm2-135m", *words],
             detach=True,
             environment=list(env),
@@ -70,6 +72,7 @@ def state(container: Container) -> Any:
     return container.attrs["State"]
 
 
+@EVERY_IMAGE
 def test_a_hardened_service_answers_is_healthy_and_stops_with_success(start: Start) -> None:
     container = start(env=[f"LLMDEPLOY_API_KEY={KEY}"])
     wait_for(lambda: ready(container))
