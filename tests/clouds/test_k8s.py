@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,11 @@ from builder.launch import k8s
 from builder.launch.deployment import Deployment, K8s
 from builder.settings import Settings
 from entrypoint.errors import NotReady, Refused
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("kubectl"),
+    reason="there is no kubectl, and Debian's is too old to read OpenAPI v3",
+)
 
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
