@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -75,6 +76,9 @@ class Itrex:
         self._stop = list(model.stop)
         self._template = TEMPLATES.get(model.chat_template, model.chat_template) or None
         self._kept = _State()
+        # Of several threads one computes at a time: they share the cores, the state that the last
+        # answer left, and a mask that grows.
+        self._computing = threading.Lock()
         self._model: Any = None
         self._tokenizer: Any = None
         scratch = machine.require_scratch()
@@ -110,7 +114,8 @@ class Itrex:
                 ),
                 next=_("Ask with fewer words."),
             )
-        kept, self._kept = self._kept, _State()
+        with self._computing:
+            kept, self._kept = self._kept, _State()
         state = self._settled(prompt, line) if options.temperature == 0 else kept
         self._crop(state, tokens[:-1])
         cached = len(state.ids)
@@ -287,14 +292,15 @@ class Itrex:
                     raise EngineCrashed("")  # which nobody is told
                 batch = list(tokens[start : start + BATCH])
                 place = len(state.ids)
-                self._widen(place + len(batch))
-                output = self._model(
-                    input_ids=torch.tensor([batch]),
-                    position_ids=torch.arange(place, place + len(batch))[None],
-                    past_key_values=state.past,
-                    use_cache=True,
-                    return_dict=True,
-                )
+                with self._computing:
+                    self._widen(place + len(batch))
+                    output = self._model(
+                        input_ids=torch.tensor([batch]),
+                        position_ids=torch.arange(place, place + len(batch))[None],
+                        past_key_values=state.past,
+                        use_cache=True,
+                        return_dict=True,
+                    )
                 state.past = output.past_key_values
                 state.ids = state.ids + batch
                 scores = output.logits[0, -1].float()
