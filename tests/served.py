@@ -69,7 +69,9 @@ class Parrot:
     def stream_many(
         self, conversations: Sequence[Sequence[Message]], options: Options
     ) -> Generator[tuple[int, str | Usage], None, None]:
-        raise NotImplementedError
+        for index, conversation in enumerate(conversations):
+            for piece in self.stream(conversation, options):
+                yield index, piece
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(messages)

@@ -1,10 +1,12 @@
-"""Kubernetes through the real kubectl: applied, changed, undone, deleted, on a stand-in's API."""
+"""Kubernetes through the real kubectl: applied, changed, undone, deleted, on a stand-in's API.
+
+kubectl has to be there, new enough to read OpenAPI v3 (1.27 or later), as for whoever launches so.
+"""
 
 from __future__ import annotations
 
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,11 +20,6 @@ from builder.launch import k8s
 from builder.launch.deployment import Deployment, K8s
 from builder.settings import Settings
 from entrypoint.errors import NotReady, Refused
-
-pytestmark = pytest.mark.skipif(
-    not shutil.which("kubectl"),
-    reason="there is no kubectl, and Debian's is too old to read OpenAPI v3",
-)
 
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

@@ -8,6 +8,7 @@ import http.client
 import json
 import sys
 import threading
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 QUESTION = {
@@ -20,8 +21,8 @@ QUESTION = {
 def ask(host: str, key: str) -> str:
     """Ask once; return how it ended."""
     state = "refused"
-    connection = http.client.HTTPConnection(host, timeout=60)
-    try:
+    gone = suppress(OSError, http.client.HTTPException)  # which is what is counted here
+    with closing(http.client.HTTPConnection(host, timeout=60)) as connection, gone:
         connection.connect()
         state = "unanswered"
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -32,10 +33,6 @@ def ask(host: str, key: str) -> str:
         state = "cut"
         if b"data: [DONE]" in response.read():
             state = "whole"
-    except (OSError, http.client.HTTPException):
-        pass
-    finally:
-        connection.close()
     return state
 
 
