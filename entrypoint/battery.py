@@ -25,7 +25,7 @@ from entrypoint import plan as plans
 from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
 from entrypoint.catalog import Model
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Engine, Options, Usage, find, open_engine
+from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine
 from entrypoint.errors import ConfigFailure, EngineCrashed, Failure, MessageTooLong, UsageFailure
 from entrypoint.language import _
 from entrypoint.plan import Plan
@@ -320,7 +320,7 @@ def _answers(
     def tell(number: int) -> Callable[[str], None]:
         def piece(text: str) -> None:
             if stopped.is_set():
-                raise EngineCrashed("")  # nobody listens any more
+                raise HungUp
             events.put((number, text))
 
         return piece

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from entrypoint.catalog import Model
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
-from entrypoint.errors import EngineCrashed
+from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.server import Server, listen
@@ -57,14 +56,14 @@ class Parrot:
                     raise self.mishap
             cut = options.max_tokens is not None
             yield Usage(10, 4, len(words), 0.25, 50.0, "length" if cut else "stop")
-        except (GeneratorExit, EngineCrashed):
+        except (GeneratorExit, HungUp):
             self.closed += line.hung_up
             raise
 
     def _wait(self, line: Line) -> None:
         while not self.go.wait(0.01):
             if line.hung_up:
-                raise EngineCrashed("")
+                raise HungUp
 
     def stream_many(
         self, conversations: Sequence[Sequence[Message]], options: Options

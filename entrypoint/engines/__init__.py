@@ -64,6 +64,10 @@ class Usage:
     finish_reason: Literal["stop", "length"]
 
 
+class HungUp(Exception):
+    """Nobody listens to an answer any more. What computes it ends with this; nobody is told."""
+
+
 class Line:
     """The connection that an answer comes over."""
 
@@ -105,7 +109,7 @@ class Answer(Iterator[str | Usage]):
     def __next__(self) -> str | Usage:
         try:
             piece = next(self._pieces)
-        except Failure:
+        except (Failure, HungUp):
             if self.hung_up:
                 raise StopIteration from None
             raise

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
 from entrypoint.disk import writing
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.errors import (
     EngineCrashed,
     MessageTooLong,
@@ -289,7 +289,7 @@ class Itrex:
         with torch.inference_mode():
             for start in range(0, len(tokens), BATCH):
                 if line.hung_up:
-                    raise EngineCrashed("")  # which nobody is told
+                    raise HungUp
                 batch = list(tokens[start : start + BATCH])
                 place = len(state.ids)
                 with self._computing:

@@ -25,12 +25,11 @@ from typing import Any
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
 from entrypoint.disk import writing
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.engines.child import Child
 from entrypoint.engines.connection import Connection
 from entrypoint.engines.kernels import chosen
 from entrypoint.errors import (
-    EngineCrashed,
     Failure,
     MessageTooLong,
     NotSupported,
@@ -237,11 +236,9 @@ class LlamaCpp:
             except (OSError, http.client.HTTPException):
                 raise self._lost(line) from None
 
-    def _lost(self, line: Line | None) -> Failure:
+    def _lost(self, line: Line | None) -> Failure | HungUp:
         """Say why a connection ended too soon."""
-        if line and line.hung_up:
-            return EngineCrashed("")  # which nobody is told
-        return self._child.death()
+        return HungUp() if line and line.hung_up else self._child.death()
 
 
 load = LlamaCpp

@@ -22,10 +22,9 @@ from typing import Any
 
 from entrypoint import machine, weights
 from entrypoint.catalog import Model
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.engines.child import Child
 from entrypoint.errors import (
-    EngineCrashed,
     Failure,
     MessageTooLong,
     NotSupported,
@@ -141,7 +140,7 @@ class OpenVino:
                     yield reply
             except OSError:
                 pass  # it was not only the last line that did not come
-        raise EngineCrashed("") if line.hung_up else self._child.death()
+        raise HungUp if line.hung_up else self._child.death()
 
 
 load = OpenVino
