@@ -20,7 +20,7 @@ from pathlib import Path
 from builder import archive, base, receipt, report, scratch
 from builder.run import run
 from builder.settings import ROOT, Settings
-from builder.variants import VARIANTS
+from builder.variants import VARIANTS, Variant
 from entrypoint import catalog
 from entrypoint.catalog import Catalog, Model
 from entrypoint.language import _
@@ -67,7 +67,7 @@ def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Laye
     }
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
-        "code", recipe | program, lambda root: _program(root, python, chosen, settings.engine)
+        "code", recipe | program, lambda root: _program(root, python, chosen, settings.variant)
     )
 
 
@@ -113,7 +113,7 @@ def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer
     return Layer(f"model-{model.name}", {**recipe, **hashes}, fill)
 
 
-def _program(root: Path, python: Path, chosen: Catalog, engine: str) -> None:
+def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:
     """Install the wheel, its command, and the list of the models that this image has."""
     with tempfile.TemporaryDirectory() as work:
         run(
@@ -126,7 +126,7 @@ def _program(root: Path, python: Path, chosen: Catalog, engine: str) -> None:
         packages = root / PREFIX / f"lib/python{version}/site-packages"
         with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
             content.extractall(packages)
-    for other in set(VARIANTS) - {engine}:  # an image has its own engine only
+    for other in set(VARIANTS) - {variant.engine}:  # an image has its own engine only
         for path in (packages / "entrypoint/engines").glob(f"{other}*.py"):
             path.unlink()
     # The image is read-only, so bytecode is made here, valid whatever the time of the source.
@@ -139,16 +139,16 @@ def _program(root: Path, python: Path, chosen: Catalog, engine: str) -> None:
     command.chmod(0o755)
     (root / "models").mkdir()
     catalog.dump(chosen, root / "models")
-    if engine == "itrex":
-        _register_kernel(root)
+    if variant.kernel:
+        _register_kernel(root, variant.kernel)
 
 
-def _register_kernel(root: Path) -> None:
-    """Let every Jupyter in the image offer the environment's Python, by the tutorial's name."""
-    spec = root / "usr/local/share/jupyter/kernels/itrex/kernel.json"
+def _register_kernel(root: Path, name: str) -> None:
+    """Let every Jupyter in the image offer the environment's Python by this name."""
+    spec = root / f"usr/local/share/jupyter/kernels/{name}/kernel.json"
     spec.parent.mkdir(parents=True)
     launch = [f"/{PREFIX}/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    about = {"argv": launch, "display_name": "itrex", "language": "python"}
+    about = {"argv": launch, "display_name": name, "language": "python"}
     spec.write_text(json.dumps(about, indent=1) + "\n")
 
 

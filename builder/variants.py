@@ -19,7 +19,8 @@ class Variant:
     env/llamacpp/ goes in too. `packing` is the disk space that building the environment takes, in
     bytes. `bounds` are the promised megabytes of the image without weights, unpacked and
     compressed. `python` is the one version that the wheels are for, if there is one, and `torch`
-    the one that the engine was compiled against.
+    the one that the engine was compiled against. `kernel` is the name by which Jupyter in the image
+    offers its Python, if it has Jupyter.
     """
 
     engine: str
@@ -29,6 +30,7 @@ class Variant:
     bounds: tuple[int, int]
     python: str = ""
     torch: str = ""
+    kernel: str = ""
 
 
 VARIANTS: Final[Mapping[str, Variant]] = {
@@ -43,6 +45,7 @@ VARIANTS: Final[Mapping[str, Variant]] = {
             bounds=(2000, 700),
             python="3.11",
             torch="2.3.0",
+            kernel="itrex",
         ),
         Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
         Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 80)),
