@@ -10,7 +10,7 @@ from entrypoint import disk
 from entrypoint.errors import ConfigFailure
 from entrypoint.language import _
 from entrypoint.questions import Question
-from entrypoint.results import Run
+from entrypoint.results import Run, content
 from entrypoint.tomlfile import record
 
 SCHEMA = 1
@@ -31,27 +31,19 @@ class Plan:
 
 def save(plan: Plan, folder: Path) -> None:
     """Keep a plan in `folder`, in the place of an earlier one; raise NotWritable or DiskFull."""
-    content = json.dumps({"schema": SCHEMA, **asdict(plan)}, ensure_ascii=False, indent=1)
-    disk.write(folder / NAME, f"{content}\n".encode())
+    text = json.dumps({"schema": SCHEMA, **asdict(plan)}, ensure_ascii=False, indent=1)
+    disk.write(folder / NAME, f"{text}\n".encode())
 
 
 def load(folder: Path) -> Plan:
     """Return the plan that was kept last; raise ConfigFailure if there is none to be read."""
     path = folder / NAME
+    kept = content(path)
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(kept)
         if data.pop("schema") != SCHEMA:
             raise ValueError  # noqa: TRY301 - as strange as no JSON
         return record(Plan, data, str(path))
-    except FileNotFoundError:
-        raise ConfigFailure(
-            _("{path} does not exist.").format(path=path),
-            next=_("Make it with: llmdeploy battery --output FOLDER"),
-        ) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ConfigFailure(
             _("{path} is not of this version of the program.").format(path=path),

@@ -146,8 +146,13 @@ def load(path: Path) -> Loaded:
     Raises ConfigFailure, too, if there is no such file, or a newer program wrote it.
     """
     path = path / LINES if path.is_dir() else path
+    return _parse(content(path), path)
+
+
+def content(path: Path) -> bytes:
+    """Return what a battery wrote into a file; raise ConfigFailure if that cannot be had."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigFailure(
             _("{path} does not exist.").format(path=path),
@@ -157,7 +162,6 @@ def load(path: Path) -> Loaded:
         raise ConfigFailure(
             _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
         ) from None
-    return _parse(content, path)
 
 
 def runs(answers: Iterable[Answer]) -> dict[Run, tuple[Answer, ...]]:
