@@ -15,6 +15,7 @@ from docker.models.containers import Container
 
 from builder.settings import Settings
 from docker import DockerClient
+from tests.images import HARDENED
 
 pytestmark = [
     pytest.mark.itrex,
@@ -121,11 +122,7 @@ def lab(engine: DockerClient, built: Settings, workspace: Path) -> Iterator[Cont
         environment={"JUPYTER_TOKEN": TOKEN},
         volumes={str(workspace): {"bind": "/mnt/workspace"}},
         ports={"8888/tcp": ("127.0.0.1", 0)},
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
-        user="12345:54321",
+        **HARDENED,
     )
     try:
         deadline = time.monotonic() + 120

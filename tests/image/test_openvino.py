@@ -15,6 +15,7 @@ from builder import image as images
 from builder.settings import Settings
 from docker import DockerClient
 from tests.image.test_serve import ready, url, wait_for
+from tests.images import HARDENED
 
 Run = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -74,11 +75,7 @@ def test_it_serves_hardened_and_stops_with_success(engine: DockerClient, batched
         ["serve", "--model", "smollm2-135m", "--insecure", "--context", "1024"],
         detach=True,
         ports={"8000/tcp": ("127.0.0.1", 0)},
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
-        user="12345:54321",
+        **HARDENED,
     )
     try:
         wait_for(lambda: ready(container))

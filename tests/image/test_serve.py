@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from builder.settings import Settings
 from docker import DockerClient
-from tests.images import EVERY_IMAGE
+from tests.images import EVERY_IMAGE, HARDENED
 
 KEY = "sesame"
 Start = Callable[..., Container]
@@ -32,12 +32,8 @@ def start(engine: DockerClient, built: Settings) -> Iterator[Start]:
             detach=True,
             environment=list(env),
             ports={"8000/tcp": ("127.0.0.1", 0)},
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            tmpfs={"/tmp": ""},  # noqa: S108 - the container's
-            user="12345:54321",
             healthcheck={"interval": 1_000_000_000},
+            **HARDENED,
         )
         started.append(container)
         return container
