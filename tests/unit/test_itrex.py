@@ -16,7 +16,7 @@ from builder.quantizers import itrex
 from builder.settings import ROOT
 from entrypoint import machine
 from entrypoint.catalog import ModelFile
-from entrypoint.engines.itrex import PYTHON, TORCH, _Text, require_stack
+from entrypoint.engines.itrex import BATCH, PYTHON, TORCH, _Text, require_stack
 from entrypoint.errors import (
     ConfigFailure,
     DamagedModel,
@@ -164,10 +164,11 @@ def test_a_stack_that_does_not_fit_is_told_before_its_import_fails(
         require_stack()
 
 
-def test_both_sides_want_the_same_python_and_torch() -> None:
+def test_both_sides_know_the_same_python_torch_and_batch() -> None:
     variant = variants.find("itrex")
     assert variant.python == ".".join(map(str, PYTHON))
     assert variant.torch == TORCH
+    assert itrex.BATCH == BATCH  # what its memory is reckoned with
 
 
 @pytest.mark.parametrize("build", ["2.3.0", "2.3.0+cpu", "2.3.0+cu121"])
