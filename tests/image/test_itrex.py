@@ -15,7 +15,7 @@ from docker.models.containers import Container
 
 from builder.settings import Settings
 from docker import DockerClient
-from tests.images import HARDENED
+from tests.images import CONFINED
 
 pytestmark = [
     pytest.mark.itrex,
@@ -122,7 +122,7 @@ def lab(engine: DockerClient, built: Settings, workspace: Path) -> Iterator[Cont
         environment={"JUPYTER_TOKEN": TOKEN},
         volumes={str(workspace): {"bind": "/mnt/workspace"}},
         ports={"8888/tcp": ("127.0.0.1", 0)},
-        **HARDENED,
+        **CONFINED,
     )
     try:
         deadline = time.monotonic() + 120

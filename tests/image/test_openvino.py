@@ -14,8 +14,8 @@ from openai import OpenAI
 from builder import image as images
 from builder.settings import Settings
 from docker import DockerClient
-from tests.image.test_serve import ready, url, wait_for
-from tests.images import HARDENED
+from tests.image.test_serve import ready, url
+from tests.images import CONFINED, wait_for
 
 Run = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -75,7 +75,7 @@ def test_it_serves_hardened_and_stops_with_success(engine: DockerClient, batched
         ["serve", "--model", "smollm2-135m", "--insecure", "--context", "1024"],
         detach=True,
         ports={"8000/tcp": ("127.0.0.1", 0)},
-        **HARDENED,
+        **CONFINED,
     )
     try:
         wait_for(lambda: ready(container))

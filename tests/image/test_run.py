@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from builder.image import HARDENED
 from builder.settings import Settings
 from docker import DockerClient
-from tests.images import EVERY_IMAGE
+from tests.images import CONFINED, EVERY_IMAGE, wait_for
 
 Run = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -93,21 +93,22 @@ def background(engine: DockerClient, built: Settings) -> Iterator[str]:
         detach=True,
         stdin_open=True,
         network_mode="none",
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
         healthcheck={"interval": 1_000_000_000},
+        **CONFINED,
     )
     yield str(container.id)
     container.remove(force=True)
 
 
-def test_docker_stop_ends_it_at_once_with_the_code_of_sigterm(
+@EVERY_IMAGE
+def test_docker_stop_ends_an_answer_at_once_with_the_code_of_sigterm(
     engine: DockerClient, background: str
 ) -> None:
     container = engine.containers.get(background)
-    wait_for(lambda: "llama-server" in str(container.top()))
+    typed: Any = container.attach_socket(params={"stdin": 1, "stream": 1})
+    with closing(typed), closing(typed._sock) as keyboard:
+        keyboard.sendall(b"Write a long story about the sea.\n")
+    wait_for(lambda: container.logs(stderr=False))
     container.stop(timeout=10)  # then the engine kills it, which would be code 137
     assert container.wait()["StatusCode"] == 143
 
@@ -129,13 +130,6 @@ def health(container: Any) -> dict[str, Any]:
     container.reload()
     state: dict[str, Any] = container.attrs["State"]["Health"]
     return state
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture

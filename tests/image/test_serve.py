@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from openai import OpenAI
 
 from builder.settings import Settings
 from docker import DockerClient
-from tests.images import EVERY_IMAGE, HARDENED
+from tests.images import CONFINED, EVERY_IMAGE, wait_for
 
 KEY = "sesame"
 Start = Callable[..., Container]
@@ -33,7 +32,7 @@ def start(engine: DockerClient, built: Settings) -> Iterator[Start]:
             environment=list(env),
             ports={"8000/tcp": ("127.0.0.1", 0)},
             healthcheck={"interval": 1_000_000_000},
-            **HARDENED,
+            **CONFINED,
         )
         started.append(container)
         return container
@@ -47,13 +46,6 @@ def url(container: Container) -> str:
     container.reload()
     (port,) = container.ports["8000/tcp"] or []
     return f"http://127.0.0.1:{port['HostPort']}"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def ready(container: Container) -> bool:
