@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from builder import engine, lock, report
+from builder import condaenv, engine, lock, report
 from builder.run import attach
 from builder.settings import ROOT, Settings
 from entrypoint.errors import CommandFailed
@@ -33,6 +33,8 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
     if docker and not fast:
         with report.step(_("Container engine")):
             engine.ensure(settings)
+    if not fast:  # a test would keep to itself what that is doing, for minutes
+        condaenv.build(settings, "auto")
     if attach([sys.executable, "-m", "pytest", *_selection(fast=fast, docker=docker)]) != 0:
         failed.append("pytest")
     if failed:
