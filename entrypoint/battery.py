@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import entrypoint
-from entrypoint import catalog, conversation, machine, questions, transcript
+from entrypoint import catalog, conversation, machine, questions, results, transcript
 from entrypoint import plan as plans
 from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
 from entrypoint.catalog import Model
@@ -154,13 +154,13 @@ def _require_alone(arguments: Namespace) -> None:
 
 @contextmanager
 def _store(folder: Path | None) -> Iterator[Store]:
-    """Open the answers so far; write the transcript at the end, however that comes."""
+    """Open the answers so far; write the transcript of what was kept, however the end comes."""
     with closing(Store(folder)) as store:
         try:
             yield store
         finally:
             if folder:
-                transcript.write(folder, store.answers)
+                transcript.write(folder, results.load(folder).answers)
 
 
 def _import(arguments: Namespace, asked: Sequence[Question]) -> None:

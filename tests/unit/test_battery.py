@@ -422,6 +422,23 @@ def test_ctrl_c_keeps_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("out/transcript.md").read_text().count("## 问题") == 3
 
 
+@pytest.mark.parametrize(("at", "kept"), [("entrypoint.results.dump", 0), ("os.fsync", 1)])
+def test_ctrl_c_while_an_answer_is_kept_leaves_a_transcript_of_what_was(
+    monkeypatch: pytest.MonkeyPatch, at: str, kept: int
+) -> None:
+    def interrupt(*_arguments: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now:
+        now.setattr(at, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ask("--output", "out")
+    assert len(lines()) == kept
+    assert Path("out/transcript.md").read_text().count("## 问题") == kept
+    ask("--output", "out")
+    assert len(lines()) == 3
+
+
 def test_an_answer_that_broke_off_is_not_kept_and_the_battery_can_go_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
