@@ -40,9 +40,15 @@ from entrypoint.language import _
 
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
 POLL = 0.01  # seconds between two looks at a loading server
-# How often a thread looks for the others before it sleeps. libgomp's default takes milliseconds,
-# in which the thread that all wait for is kept from its core if other programs use it too.
-SPINS = "2000"
+ENVIRONMENT = {
+    # How often a thread looks for the others before it sleeps. libgomp's default takes
+    # milliseconds, in which the thread that all wait for is kept from its core if other programs
+    # use it too.
+    "GOMP_SPINCOUNT": "2000",
+    # Each token reads all weights. In pages of 2 MiB, which most systems give to those only who
+    # ask, that is 4 % faster, and so is loading, for 16 MiB of memory.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 
 class LlamaCpp:
@@ -61,7 +67,7 @@ class LlamaCpp:
         try:
             asked = context or model.context
             argv = command(model, folder, self._socket, context=asked, parallel=parallel)
-            self._child = Child(argv, env={"GOMP_SPINCOUNT": SPINS, **os.environ})
+            self._child = Child(argv, env={**ENVIRONMENT, **os.environ})
             self._load(model, folder)
             # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from entrypoint import catalog
 from entrypoint.engines import Engine, open_engine
 from entrypoint.errors import NotWritable
-from tests.conversations import GREEDY, SMALL, Open, ask, split
+from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,13 @@ def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Eng
     for messages, (text, usage) in ((follow_up, second), (question, first)):
         again, cost = split(engine.stream(messages, GREEDY))
         assert (again, cost.cached_tokens) == (text, usage.cached_tokens)
+
+
+def test_weights_lie_in_huge_pages_where_the_system_gives_them(engine: Engine) -> None:
+    given = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
+    found = Path(f"/proc/{pid(engine)}/smaps_rollup").read_text(encoding="ascii")
+    (huge,) = re.findall(r"^AnonHugePages: +(\d+) kB$", found, re.MULTILINE)
+    assert (int(huge) > 0) == ("[never]" not in given)
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_named(
