@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -35,6 +36,15 @@ with closing(open_engine(catalog.load(folder).find(sys.argv[1]), folder)) as eng
     talk = [{"role": "user", "content": "word " * 700}]
     *_pieces, usage = engine.stream(talk, Options(temperature=0, max_tokens=4))
 print(usage.prompt_tokens + 4, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+
+# The most memory that quantizing took, in bytes.
+QUANTIZING = """
+import dataclasses, resource, sys
+from builder import quantize, settings
+place, *names = sys.argv[1:]
+quantize.quantize(dataclasses.replace(settings.load("itrex"), dist=place), names)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
 """
 
 # pytest and the build side lie behind the environment's own packages. Of pytest's plugins only the
@@ -149,6 +159,18 @@ def test_the_memory_that_is_told_is_what_an_answer_takes(
     intent = dataclasses.replace(models.load().find(name), context=tokens)
     told = quantizer.measure(itrex_models / name, intent).memory
     assert 0.75 * told < peak <= told  # the peak of one run and the next differs by 5 %
+
+
+@pytest.mark.usefixtures("stack", "itrex_models")
+def test_the_memory_that_is_told_is_what_quantizing_takes(itrex: Settings, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "env").symlink_to(itrex.dist_dir / "env")
+    (tmp_path / "models/raw").symlink_to(itrex.dist_dir / "models/raw")
+    done = run(sys.executable, "-c", QUANTIZING, tmp_path, SMALL)
+    assert done.returncode == 0, done.stderr
+    told = re.search(r"takes ([\d.]+) GiB of memory", done.stderr)
+    assert told, done.stderr
+    assert 0.7 * float(told[1]) < int(done.stdout) / 2**30 <= float(told[1]) + 0.05
 
 
 def test_the_engine_keeps_the_promises_of_every_engine(stack: Path, itrex_models: Path) -> None:
