@@ -48,7 +48,7 @@ def promises(found: Found) -> list[Promise]:
     return [
         *(
             Promise(
-                _("tokens per second with {clients} clients, ours : llama.cpp's server").format(
+                _("tokens per second with {clients} at once, ours : llama.cpp's server").format(
                     clients=clients
                 ),
                 figures.ratio(ours[f"rate-{clients}"], native[f"rate-{clients}"]),
@@ -78,10 +78,10 @@ def table(found: Found) -> str:
         Row(f"{figure}-{clients}", title.format(clients=clients), form)
         for clients in LEVELS
         for figure, title, form in (
-            ("rate", _("{clients} clients: tokens/s"), "{:.1f}"),
-            ("requests", _("{clients} clients: requests/s"), "{:.2f}"),
-            ("first", _("{clients} clients: first token, median s"), "{:.3f}"),
-            ("first99", _("{clients} clients: first token, p99 s"), "{:.3f}"),
+            ("rate", _("{clients} at once: tokens/s"), "{:.1f}"),
+            ("requests", _("{clients} at once: requests/s"), "{:.2f}"),
+            ("first", _("{clients} at once: first token, median s"), "{:.3f}"),
+            ("first99", _("{clients} at once: first token, p99 s"), "{:.3f}"),
         )
     ]
     rows.append(Row("memory", _("memory, MiB"), "{:.0f}"))

@@ -50,5 +50,5 @@ def test_memory_that_grows_and_answers_that_are_wrong_are_told() -> None:
 
 def test_the_page_has_both_servers_and_the_busy_time() -> None:
     table = benchserve.table(found(rate=98))
-    assert "| 16 clients: tokens/s | 0.98 | 98.0 | 100.0 |" in table
+    assert "| 16 at once: tokens/s | 0.98 | 98.0 | 100.0 |" in table
     assert "10 minutes with 16 clients: 900 right answers" in benchserve.soak(CALM)
