@@ -39,7 +39,7 @@ ARCHITECTURES: Final = (
 )
 F32: Final = 4  # bytes
 INT4: Final = 4.5 / 8 + 4 / 32  # bytes for a weight, its share of an offset and of a scale
-PROGRAM: Final = 900 << 20  # torch, ITREX, what they load, and pages that come and go
+PROGRAM: Final = 730 << 20  # torch, ITREX, and what they load
 QUANTIZER: Final = 950 << 20  # the same, with what quantizes
 BATCH: Final = 256  # tokens that the engine computes at once
 

@@ -6,6 +6,7 @@ chosen here, so that an answer can be sampled, stopped and gone on with as in ev
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import logging
 import os
@@ -204,6 +205,8 @@ class Itrex:
             self._model = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, use_neural_speed=False, trust_remote_code=True
             ).eval()
+        # The C library would keep what loading freed: up to 0.2 GB, another amount each time.
+        ctypes.CDLL(None).malloc_trim(0)
         self._torch = torch
         self._special = _special(self._tokenizer)
         self._ends = self._end_tokens()

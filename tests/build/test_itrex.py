@@ -158,7 +158,7 @@ def test_the_memory_that_is_told_is_what_an_answer_takes(
     assert tokens > 700
     intent = dataclasses.replace(models.load().find(name), context=tokens)
     told = quantizer.measure(itrex_models / name, intent).memory
-    assert 0.75 * told < peak <= told  # the peak of one run and the next differs by 5 %
+    assert 0.8 * told < peak <= told
 
 
 @pytest.mark.usefixtures("stack", "itrex_models")
