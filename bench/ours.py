@@ -33,9 +33,15 @@ def main() -> None:
             "prefill": [_prefill(engine, text[600 * n :]) for n in range(PLAN["repeats"])],
             "decode": [_decode(engine) for _n in range(PLAN["repeats"])],
         }
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # program and, now ended, its engine
-    found["memory"] = sum(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
+        helpers = _peak(resource.RUSAGE_CHILDREN)  # such as lscpu: they were gone before the peak
+    ended = _peak(resource.RUSAGE_CHILDREN)  # the engine too, if it is a process of its own
+    found["memory"] = _peak(resource.RUSAGE_SELF) + (ended if ended > helpers else 0)
     print(json.dumps(found))
+
+
+def _peak(who: int) -> float:
+    """Return the most memory that this process, or the largest of its ended children, had: MiB."""
+    return resource.getrusage(who).ru_maxrss / 1024
 
 
 def _chat(engine: Engine) -> dict[str, int]:
