@@ -227,11 +227,6 @@ def _record(name: str, files: Iterable[ModelFile], right: Path) -> None:
 def _quiet() -> Iterator[None]:
     """Show nothing of the hubs' SDKs: their bars and logs would spoil our one display."""
     os.environ["TQDM_DISABLE"] = "1"  # read when the SDKs are imported
-    # tqdm makes its lock at first use, and keeps it for ever if Ctrl-C falls into that moment: the
-    # SDKs would wait for it in their threads. So it is made before there are any.
-    import tqdm  # type: ignore[import-untyped]
-
-    tqdm.tqdm.get_lock()
     logging.disable()
     try:
         yield

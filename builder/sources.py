@@ -28,9 +28,10 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from builder import receipt, wheelhouse
 from builder.download import ATTEMPTS, CHUNK, PASSING, WAIT, download
 from builder.models import Dir, HuggingFace, ModelScope, Source, Url, Wheel
+from builder.run import run
 from builder.settings import ROOT
 from entrypoint.catalog import ModelFile
-from entrypoint.errors import DownloadFailure, HashMismatch
+from entrypoint.errors import CommandFailed, DiskFull, DownloadFailure, HashMismatch
 from entrypoint.language import _
 
 PARALLEL: Final = 4  # files, or parts of one, at once
@@ -78,7 +79,7 @@ def deliver(source: Source, files: Sequence[ModelFile], folder: Path) -> None:
     """
     match source:
         case ModelScope():
-            _snapshot(source, files, folder)
+            _apart(source, files, folder)
         case HuggingFace(repository, revision):
             from huggingface_hub import hf_hub_url
 
@@ -220,10 +221,11 @@ def _is_passing(error: BaseException) -> bool:
 # ModelScope
 
 
-def _snapshot(source: ModelScope, files: Sequence[ModelFile], folder: Path) -> None:
-    """Let the SDK bring the files; it resumes, retries, and checks against the hub's own listing.
+def snapshot(source: ModelScope, paths: Sequence[str], folder: Path) -> None:
+    """Let ModelScope's SDK bring the files; it resumes, retries, and checks against its listing.
 
     It returns as if all were well when the hub lists no such file, or lists it without a hash.
+    Raises DownloadFailure, or OSError when the disk is full.
     """
     with _modelscope():
         from modelscope.hub.snapshot_download import snapshot_download
@@ -233,12 +235,22 @@ def _snapshot(source: ModelScope, files: Sequence[ModelFile], folder: Path) -> N
             revision=source.revision,
             local_dir=str(folder),
             cache_dir=folder / ".modelscope",
-            allow_patterns=[glob.escape(file.path) for file in files],
+            allow_patterns=[glob.escape(path) for path in paths],
             max_workers=PARALLEL,
         )
-    _require_all(
-        source.repository, files, [each.path for each in files if (folder / each.path).exists()]
-    )
+
+
+def _apart(source: ModelScope, files: Sequence[ModelFile], folder: Path) -> None:
+    """Run `snapshot` in a process of its own, which an interrupt ends at once."""
+    paths = [file.path for file in files]
+    program = (sys.executable, "-m", "builder.snapshot")
+    try:
+        run([*program, source.repository, source.revision, folder, *paths], cwd=ROOT)
+    except DiskFull:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder) from None
+    except CommandFailed as failure:
+        raise DownloadFailure((failure.why or failure.what).splitlines()[-1]) from None
+    _require_all(source.repository, files, [path for path in paths if (folder / path).exists()])
 
 
 @contextmanager
