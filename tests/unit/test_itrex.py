@@ -121,12 +121,15 @@ def test_what_it_takes_is_told_and_a_small_disk_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def room(amount: int) -> None:
+        usage = type("Usage", (), {"free": amount})
+        monkeypatch.setattr("builder.disk.shutil.disk_usage", lambda _folder: usage)
+
     free(32 * GIB)
+    room(6 * GIB)
     itrex._require_room(SIZES, CHATGLM3, tmp_path)
     assert "GiB of memory and 5.6 GiB of disk" in capsys.readouterr().err
-    monkeypatch.setattr(
-        "builder.disk.shutil.disk_usage", lambda _folder: type("Usage", (), {"free": GIB})
-    )
+    room(5 * GIB)
     with pytest.raises(DiskFull):
         itrex._require_room(SIZES, CHATGLM3, tmp_path)
 
