@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,6 +172,20 @@ def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Orig
     return "host"
 
 
+@contextmanager
+def _temporary_files(folder: Path) -> Iterator[None]:
+    """Let temporary files be made in `folder`.
+
+    conda-pack's has the whole environment, for which /tmp may be too small, and stays when the
+    work is interrupted.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
 def _pack(prefix: Path, packed: Path, name: str) -> None:
     """Let conda-pack lay out what the environment `name` keeps of `prefix`; make it repeat."""
     try:
@@ -180,7 +196,8 @@ def _pack(prefix: Path, packed: Path, name: str) -> None:
             if file.file_mode == "unknown" and not _names(Path(file.source), prefix):
                 file.file_mode = None  # else conda-unpack would read and write it in vain
         # Not straight into a folder: conda-pack 0.9.2 then takes a full disk for success.
-        tarball = Path(environment.pack(output=f"{packed}.tar"))
+        with _temporary_files(packed.parent):
+            tarball = Path(environment.pack(output=f"{packed}.tar"))
     except conda_pack.CondaPackException as error:
         raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
     archive.extract(tarball, packed)

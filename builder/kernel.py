@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from builder import report
 from builder.run import run
@@ -51,5 +52,7 @@ def register(
             _("Remove that folder, or choose another --name."),
         )
     place = ["--user"] if user else ["--prefix", below] if below else []
-    run([python, "-m", "ipykernel", "install", "--name", name, "--display-name", name, *place])
+    words = ["install", "--name", name, "--display-name", name, *place]
+    with TemporaryDirectory() as temporary:  # ipykernel leaves a folder there
+        run([python, "-m", "ipykernel", *words], env={"TMPDIR": temporary})
     report.say(_("{spec} names {python}.").format(spec=spec, python=python))

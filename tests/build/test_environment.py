@@ -255,15 +255,18 @@ def test_without_a_channel_auto_takes_this_machines_python(
 def test_a_build_killed_while_packing_is_built_anew(
     from_host: str, settings: Settings, tmp_path: Path
 ) -> None:
-    dist = tmp_path / "killed"
+    dist, temporary = tmp_path / "killed", tmp_path / "temporary"
+    temporary.mkdir()
     argv = [sys.executable, "-c", BUILD, str(dist), settings.cache]
-    with subprocess.Popen(argv, cwd=ROOT, start_new_session=True) as process:
-        packing = dist / "env" / ".runtime" / "packed.tar"
-        while not packing.exists():
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(argv, cwd=ROOT, env=env, start_new_session=True) as process:
+        work = dist / "env" / ".runtime"
+        while not any(path.stat().st_size > 1e6 for path in work.glob("tmp*")):
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
     assert leftovers(dist) == [".runtime"]
+    assert list(temporary.iterdir()) == []
     condaenv.build(Settings(dist=str(dist), cache=settings.cache), "host")
     assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_host
     assert sorted(leftovers(dist)) == ["runtime.json", "runtime.tar.zst"]
@@ -294,10 +297,14 @@ except Failure as failure:
 def test_a_full_disk_is_named_and_nothing_is_left(
     megabytes: int, needed: int, settings: Settings, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-c", FULL, str(tmp_path), settings.cache, str(needed)]
-    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs {tmp_path} && exec "$@"'
+    dist, temporary = tmp_path / "dist", tmp_path / "temporary"
+    for path in (dist, temporary):
+        path.mkdir()
+    words = [sys.executable, "-c", FULL, str(dist), settings.cache, str(needed)]
+    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs {dist} && exec env TMPDIR={temporary} "$@"'
     told = run("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *words)
     assert told == "DiskFull []\n"
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_wheel_that_is_not_the_locked_one_is_refused(

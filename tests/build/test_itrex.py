@@ -105,7 +105,7 @@ def test_the_kernel_is_registered_once_and_where_it_was_wanted(stack: Path, tmp_
     assert json.loads(spec.read_text())["argv"][0] == str(stack.resolve() / "bin/python")
     assert "nothing changed" in run(*task, "--prefix", tmp_path).stderr
 
-    home = {"HOME": str(tmp_path / "home"), "JUPYTER_DATA_DIR": str(tmp_path / "data")}
+    home = {"HOME": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path / "data")}
     assert run(*task, "--user", "--name", "tutorial", env=home).returncode == 0
     find = "from jupyter_client.kernelspec import find_kernel_specs as find; print(find())"
     listed = run(stack / "bin/python", "-c", find, env=home).stdout
