@@ -34,6 +34,15 @@ def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) ->
     assert "Traceback" not in done.stderr
 
 
+def test_only_the_mistyped_word_gets_one() -> None:
+    done = llmdeploy("build-image", "qwen", "--engine", "itrex")  # there is an option --itrex
+    assert done.returncode == 2
+    assert done.stderr == (
+        "llmdeploy: No idea what 'qwen' is!\n"
+        "  See what there is with: ./llmdeploy build-image --help\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "model"),
     [
