@@ -54,7 +54,8 @@ class Builder(Program):
         near = [
             match
             for word in (each.partition("=")[0] for each in typed)
-            if repr(word) in str(error) and word not in known
+            if repr(word) in str(error)  # Invoke quotes the word that it cannot place
+            if word not in known
             for match in difflib.get_close_matches(word, known, n=1)
         ]
         task = error.context.name if error.context else None

@@ -19,6 +19,7 @@ import yaml
 from rattler import PackageCache, RepoDataRecord, ValidationMode
 from rattler.exceptions import GatewayError, InstallerError, InvalidMatchSpecError, SolverError
 
+from builder import disk
 from entrypoint.errors import (
     CommandFailed,
     ConfigFailure,
@@ -164,7 +165,7 @@ def _explain(channel: str, error: str) -> Failure:
                 channel=channel
             ),
         )
-    if "No space left on device" in error:
+    if disk.is_full(error):
         return DiskFull(
             _("The disk is full."), error, _("Free some space and run the same task again.")
         )

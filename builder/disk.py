@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from entrypoint.errors import DiskFull
 from entrypoint.language import _
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
+
+
+def is_full(output: str) -> bool:
+    """Tell whether what a program printed says that the disk is full."""
+    return any(os.strerror(number).lower() in output.lower() for number in FULL)
 
 
 def require(folder: Path, size: int) -> None:
@@ -31,7 +40,7 @@ def guard(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise DiskFull(
             _("The disk became full while writing {path}.").format(path=target),

@@ -11,6 +11,7 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
+from builder import disk
 from entrypoint.errors import DiskFull, Failure, NotWritable, UsageFailure
 from entrypoint.language import _
 
@@ -79,7 +80,7 @@ def _explain(error: Exception) -> Failure:
     match error:
         case Failure():
             return error
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=number) if number in disk.FULL:
             return DiskFull(
                 _("The disk is full: {path}.").format(path=error.filename),
                 next=_("Free some space and run the same task again; it goes on where it was."),

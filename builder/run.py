@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
+from builder import disk
 from entrypoint.errors import CommandFailed, DiskFull
 from entrypoint.language import _
 
@@ -57,7 +58,7 @@ def run(
         ) from None
     if done.returncode != 0:
         tail = "\n".join(errors.strip().splitlines()[-TAIL:])
-        kind = DiskFull if "no space left on device" in errors.lower() else CommandFailed
+        kind = DiskFull if disk.is_full(errors) else CommandFailed
         raise kind(
             _("{name} failed with exit code {code}.").format(
                 name=Path(command[0]).name, code=done.returncode

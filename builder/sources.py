@@ -25,7 +25,7 @@ from urllib.parse import quote
 import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from builder import receipt, wheelhouse
+from builder import disk, receipt, wheelhouse
 from builder.download import ATTEMPTS, CHUNK, PASSING, WAIT, download
 from builder.models import Dir, HuggingFace, ModelScope, Source, Url, Wheel
 from builder.run import run
@@ -79,7 +79,7 @@ def deliver(source: Source, files: Sequence[ModelFile], folder: Path) -> None:
     """
     match source:
         case ModelScope():
-            _apart(source, files, folder)
+            _run_snapshot(source, files, folder)
         case HuggingFace(repository, revision):
             from huggingface_hub import hf_hub_url
 
@@ -240,7 +240,7 @@ def snapshot(source: ModelScope, paths: Sequence[str], folder: Path) -> None:
         )
 
 
-def _apart(source: ModelScope, files: Sequence[ModelFile], folder: Path) -> None:
+def _run_snapshot(source: ModelScope, files: Sequence[ModelFile], folder: Path) -> None:
     """Run `snapshot` in a process of its own, which an interrupt ends at once."""
     paths = [file.path for file in files]
     program = (sys.executable, "-m", "builder.snapshot")
@@ -268,7 +268,7 @@ def _modelscope() -> Iterator[None]:
         yield
     except FileDownloadError as error:
         for path, reason in error.failed_files.items():
-            if isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(reason, OSError) and reason.errno in disk.FULL:
                 raise OSError(reason.errno, reason.strerror, path) from None
         reasons = [f"{path}: {_line(reason)}" for path, reason in error.failed_files.items()]
         raise DownloadFailure("; ".join(reasons)) from None
