@@ -99,10 +99,13 @@ def test_torch_works_without_what_is_for_gpus(stack: Path, itrex: Settings) -> N
 
 def test_the_kernel_is_registered_once_and_where_it_was_wanted(stack: Path, tmp_path: Path) -> None:
     task = [sys.executable, "-m", "builder", "kernel", str(stack)]
-    first = run(*task, "--prefix", tmp_path)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    first = run(*task, "--prefix", tmp_path, env={"TMPDIR": str(temporary)})
     spec = tmp_path / "share/jupyter/kernels/itrex/kernel.json"
     assert first.returncode == 0, first.stderr
     assert json.loads(spec.read_text())["argv"][0] == str(stack.resolve() / "bin/python")
+    assert list(temporary.iterdir()) == []
     assert "nothing changed" in run(*task, "--prefix", tmp_path).stderr
 
     home = {"HOME": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path / "data")}
