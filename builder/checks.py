@@ -18,7 +18,7 @@ LINTERS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
-    ("lint-imports", "--no-cache"),
+    ("lint-imports", "--no-cache", "--no-logo"),
     ("hadolint", "docker/Dockerfile"),
     ("cog", "--check", "-P", "-I", "docs", "README.md", "README.zh-CN.md"),
     ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/vm/prepare.sh"),
