@@ -10,7 +10,7 @@ from pathlib import Path
 from invoke import Context
 
 from builder import settings, variants
-from builder.edge import at_most_one, one_of, stage
+from builder.stage.edge import at_most_one, one_of, stage
 
 ENGINE = "llamacpp (default) / 推理引擎"
 
@@ -52,7 +52,7 @@ def build_env(
     engine = variants.of_environment(name).engine if name else ""
     one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
-        from builder import tarball
+        from builder.environment import tarball
 
         tarball.restore(
             settings.load(engine),
@@ -61,7 +61,7 @@ def build_env(
             sha256=sha256 or None,
         )
     else:
-        from builder import condaenv
+        from builder.environment import condaenv
 
         condaenv.build(settings.load(engine), source)  # type: ignore[arg-type]  # one_of looked
 
@@ -86,7 +86,7 @@ def unpack_env(
 
     把打包的环境恢复到任意目录；不给文件名则先下载教程的环境。
     """
-    from builder import tarball
+    from builder.environment import tarball
 
     if file:
         tarball.unpack(Path(file), Path(dest), sha256=sha256 or None)
@@ -119,7 +119,7 @@ def kernel(
 
     把环境注册为 Jupyter 内核。
     """
-    from builder import kernel as kernels
+    from builder.environment import jupyter as kernels
 
     kernels.register(Path(env), name, user=user, prefix=Path(prefix) if prefix else None)
 
@@ -137,7 +137,7 @@ def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: boo
 
     获取 models.toml 中的模型，并与 models.lock 逐文件核对。
     """
-    from builder import fetch as stage_
+    from builder.models import fetch as stage_
 
     stage_.fetch(
         settings.load(),
@@ -160,7 +160,7 @@ def quantize(_: Context, model: str = "", type: str = "", engine: str = "") -> N
 
     把模型量化为 INT4，并写出 catalog.json。
     """
-    from builder import quantize as stage_
+    from builder.quantizers import quantize as stage_
 
     stage_.quantize(settings.load(engine), [model] if model else None, type=type or None)
 
@@ -199,11 +199,11 @@ def lock(_: Context, check: bool = False, models: str = "") -> None:
     由意图文件重新生成锁文件；--check 只检查是否一致。
     """
     if models:
-        from builder import fetch as stage_
+        from builder.models import fetch as stage_
 
         stage_.lock(models)
     else:
-        from builder import lock as locks
+        from builder.environment import lock as locks
 
         (locks.check if check else locks.write)(settings.load())
 
@@ -235,11 +235,12 @@ def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
 
     与同类引擎同场测量速度、内存和质量。
     """
-    from builder import bench as benchmark
-    from builder import benchitrex, benchserve
+    from builder.bench import engines
+    from builder.bench import itrex as stack
+    from builder.bench import serve as service
 
     at_most_one({"--serve": serve, "--itrex": itrex})
-    chosen = benchserve if serve else benchitrex if itrex else benchmark
+    chosen = service if serve else stack if itrex else engines
     chosen.run_all(settings.load())
 
 

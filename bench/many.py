@@ -12,8 +12,9 @@ import sys
 import time
 from contextlib import closing
 
-from entrypoint import catalog, questions
+from entrypoint.answers import questions
 from entrypoint.arguments import models_folder
+from entrypoint.common import catalog
 from entrypoint.engines import Engine, Message, Options, Usage, open_engine
 
 PLAN = json.loads(sys.argv[1])  # builder.bench.PLAN

@@ -13,8 +13,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from entrypoint import catalog, machine
 from entrypoint.arguments import models_folder
+from entrypoint.common import catalog, machine
 from entrypoint.engines import Engine, Message, Options, Usage, open_engine
 
 PLAN = json.loads(sys.argv[1])  # builder.bench.PLAN

@@ -23,11 +23,11 @@ from typing import Any
 
 import load
 
-from entrypoint import catalog
 from entrypoint.arguments import models_folder
+from entrypoint.common import catalog
 from entrypoint.engines import llamacpp
 
-PLAN = json.loads(sys.argv[1])  # builder.benchserve.PLAN
+PLAN = json.loads(sys.argv[1])  # builder.bench.serve.PLAN
 MALFORMED = (b"{", b"[]", b'{"messages": 1}', b'{"messages": [], "n": 7}', b"\xff\xfe")
 
 

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from entrypoint import language
+from entrypoint.common import language
 
 language.CATALOGUES.append(Path(__file__).with_name("zh.toml"))

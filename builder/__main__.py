@@ -11,8 +11,8 @@ from invoke import Argument, ParserContext, Program
 from invoke.exceptions import ParseError
 
 from builder.settings import ROOT
-from entrypoint.errors import UsageFailure
-from entrypoint.language import _
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
 
 HELP = {"-h", "--help"}
 

@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from builder import condaenv, engine, lock, report
-from builder.run import attach
+from builder.environment import condaenv, lock
+from builder.image import daemon
 from builder.settings import ROOT, Settings
-from entrypoint.errors import CommandFailed
-from entrypoint.language import _
+from builder.stage import report
+from builder.stage.run import attach
+from entrypoint.common.errors import CommandFailed
+from entrypoint.common.language import _
 
 BIN = Path(sys.executable).parent
 
@@ -21,7 +23,7 @@ LINTERS = (
     ("lint-imports", "--no-cache", "--no-logo"),
     ("hadolint", "docker/Dockerfile"),
     ("cog", "--check", "-P", "-I", "docs", "README.md", "README.zh-CN.md"),
-    ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/vm/prepare.sh"),
+    ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/alibaba/vm/prepare.sh"),
 )
 
 
@@ -32,7 +34,7 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
     failed = [argv[0] for argv in LINTERS if attach([BIN / argv[0], *argv[1:]]) != 0]
     if docker and not fast:
         with report.step(_("Container engine")):
-            engine.ensure(settings)
+            daemon.ensure(settings)
     if not fast:  # a test would keep to itself what that is doing, for minutes
         condaenv.build(settings, "auto")
     if attach([sys.executable, "-m", "pytest", *_selection(fast=fast, docker=docker)]) != 0:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from builder import variants
 from builder.variants import Variant
-from entrypoint import tomlfile
-from entrypoint.errors import ConfigFailure
-from entrypoint.language import _
+from entrypoint.common import tomlfile
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.compile(r"\S+@sha256:[0-9a-f]{64}")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from builder import engine, image, report
-from builder.run import become
+from builder import image
+from builder.image import daemon
 from builder.settings import ROOT, Settings
-from entrypoint.errors import NoContainerEngine
-from entrypoint.language import _, language
+from builder.stage import report
+from builder.stage.run import become
+from entrypoint.common.errors import NoContainerEngine
+from entrypoint.common.language import _, language
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ def up(settings: Settings) -> NoReturn:
 
     Raises what the stages raise. Without a container engine the chat runs on the host.
     """
-    from builder import condaenv, fetch, quantize
+    from builder.environment import condaenv
+    from builder.models import fetch
+    from builder.quantizers import quantize
 
     with report.step(_("Container engine")):
         try:
-            client = engine.ensure(settings)
+            client = daemon.ensure(settings)
             report.say(_("version {version} answers").format(version=client.version()["Version"]))
             contained = True
         except NoContainerEngine as missing:
@@ -74,7 +78,7 @@ def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
 
 def on_host(settings: Settings) -> Program:
     """Return the program outside a container, its environment unpacked if it is not yet."""
-    from builder import tarball
+    from builder.environment import tarball
 
     with report.step(_("Unpacking the environment")):
         unpacked = tarball.unpacked(settings)

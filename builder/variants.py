@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from entrypoint.errors import UsageFailure
-from entrypoint.language import _
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from entrypoint import checks, results
-from entrypoint.compare import report
+from entrypoint.answers import results
+from entrypoint.compare import checks, report
 
 LATE = {"Check": checks.Check}  # which report.py imports for its annotations only
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}

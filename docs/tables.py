@@ -16,8 +16,8 @@ from invoke import Task
 
 import entrypoint.__main__ as program
 import tasks as task_module
-from entrypoint.errors import EXIT_CODES
-from entrypoint.language import _
+from entrypoint.common.errors import EXIT_CODES
+from entrypoint.common.language import _
 
 HEADS = {
     "en": {"task": "Task", "command": "Command", "does": "What it does", "code": "Code"},

@@ -13,8 +13,8 @@ from types import FrameType
 import entrypoint
 from entrypoint import battery, chat, compare, doctor, models, notebook, serve
 from entrypoint.arguments import Commands, Parser
-from entrypoint.errors import Failure
-from entrypoint.language import _
+from entrypoint.common.errors import Failure
+from entrypoint.common.language import _
 
 # A mode is a module with `register(commands)`, which sets `run`: a function of the parsed
 # arguments. Its heavy imports wait until `run`, so that --help is instant.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn, TypeAlias, TypeVar
 
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
 from entrypoint.engines import Options
-from entrypoint.errors import UsageFailure
-from entrypoint.language import _
 
 Number = TypeVar("Number", int, float)
 

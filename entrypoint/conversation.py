@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrypoint import disk
+from entrypoint.common import files
+from entrypoint.common.errors import ConfigFailure, MessageTooLong, NotUtf8
+from entrypoint.common.language import _
+from entrypoint.common.tomlfile import record
 from entrypoint.engines import Message
-from entrypoint.errors import ConfigFailure, MessageTooLong, NotUtf8
-from entrypoint.language import _
-from entrypoint.tomlfile import record
 
 SCHEMA = 1
 
@@ -65,7 +65,7 @@ class Conversation:
         turns = [asdict(turn) for turn in self.forgotten + self.turns]
         data = {"schema": SCHEMA, "system": self.system, "turns": turns}
         text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-        disk.write(path, text.encode())
+        files.write(path, text.encode())
 
     def _messages(self, turns: Sequence[Turn], question: str) -> list[Message]:
         messages: list[Message] = []

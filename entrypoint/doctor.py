@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import entrypoint
-from entrypoint import catalog, engines, machine, table, weights
+from entrypoint import engines
 from entrypoint.arguments import Commands, models_folder
-from entrypoint.catalog import Catalog, Model
-from entrypoint.engines import Backend
-from entrypoint.errors import Failure
-from entrypoint.language import _
+from entrypoint.common import catalog, machine, table
+from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.errors import Failure
+from entrypoint.common.language import _
+from entrypoint.engines import Backend, weights
 
 
 @dataclass(frozen=True)

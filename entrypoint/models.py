@@ -6,9 +6,9 @@ import dataclasses
 import json
 from argparse import Namespace
 
-from entrypoint import catalog, machine, table
 from entrypoint.arguments import Commands, models_folder
-from entrypoint.language import _
+from entrypoint.common import catalog, machine, table
+from entrypoint.common.language import _
 
 
 def register(commands: Commands) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from entrypoint import machine
 from entrypoint.arguments import Commands, between
-from entrypoint.disk import writing
-from entrypoint.errors import AddressInUse, StageMissing, UsageFailure
-from entrypoint.language import _
+from entrypoint.common import machine
+from entrypoint.common.errors import AddressInUse, StageMissing, UsageFailure
+from entrypoint.common.files import writing
+from entrypoint.common.language import _
 
 WORKSPACE: Final = Path("/mnt/workspace")
 TUTORIAL: Final = Path(__file__).with_name("tutorial.ipynb")

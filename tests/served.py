@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.catalog import Model
+from entrypoint.common.catalog import Model
 from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits

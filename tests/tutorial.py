@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from builder import gguf
+from builder.models import gguf
 from builder.settings import ROOT
 
 CODE: Final[Mapping[str, Mapping[str, str]]] = {

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from builder import engine, report
+from builder.image import daemon
 from builder.launch import history, ready, service
 from builder.launch.deployment import Deployment
-from builder.run import run
 from builder.settings import Settings
-from entrypoint.errors import CommandFailed, ConfigFailure
-from entrypoint.language import _
+from builder.stage import report
+from builder.stage.run import run
+from entrypoint.common.errors import CommandFailed, ConfigFailure
+from entrypoint.common.language import _
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -154,7 +155,7 @@ def _address(deployment: Deployment) -> Address:
 
 def _tool() -> Sequence[str | Path]:
     """Return the command line of Compose: the docker command's plugin, or the older program."""
-    for path in engine.clients():
+    for path in daemon.clients():
         try:
             run([path, "compose", "version"])
         except CommandFailed:
@@ -170,7 +171,7 @@ def _tool() -> Sequence[str | Path]:
 
 def _containers(deployment: Deployment) -> list[Any]:
     label = f"{PROJECT}={deployment.name}"
-    return list(engine.connect().containers.list(all=True, filters={"label": label}))
+    return list(daemon.connect().containers.list(all=True, filters={"label": label}))
 
 
 def _image(container: Any) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from builder.settings import ROOT
-from entrypoint import tomlfile
-from entrypoint.errors import ConfigFailure
-from entrypoint.language import _
+from entrypoint.common import tomlfile
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
 
 FILE: Final = ROOT / "deploy.toml"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules

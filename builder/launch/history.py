@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from builder import report
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
-from entrypoint.language import _
+from builder.stage import report
+from entrypoint.common.language import _
 
 
 class Platform(Protocol):

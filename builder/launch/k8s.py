@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builder.base import USER
+from builder.image.base import USER
+from builder.image.layers import PREFIX
 from builder.launch import history, service
 from builder.launch.deployment import Deployment
-from builder.layers import PREFIX
-from builder.run import run
 from builder.settings import Settings
-from entrypoint.errors import CommandFailed, ConfigFailure, NotReady, Refused
-from entrypoint.language import _
+from builder.stage.run import run
+from entrypoint.common.errors import CommandFailed, ConfigFailure, NotReady, Refused
+from entrypoint.common.language import _
 
 KEYS: Final = "/etc/llmdeploy"  # where the Secret is mounted; its entry is called "keys"
 KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builder import engine, receipt, report
+from builder.image import daemon
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
+from builder.stage import receipt, report
 from entrypoint import __version__
-from entrypoint.errors import ConfigFailure, ImageMissing, Refused, StageMissing
-from entrypoint.language import _
+from entrypoint.common.errors import ConfigFailure, ImageMissing, Refused, StageMissing
+from entrypoint.common.language import _
 
 DIGEST: Final = "@sha256:"
 REPOSITORY: Final = re.compile(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
@@ -38,7 +39,7 @@ def push(settings: Settings, deployment: Deployment) -> None:
     Raises ConfigFailure without a registry, ImageMissing, Refused with the registry's words.
     """
     repository = _repository(settings, deployment)
-    client = engine.connect()
+    client = daemon.connect()
     image = _local(client, local_name(settings, deployment))
     # A registry may take a tag only once, so each image has one of its own.
     tag = f"{__version__}-{image.id.removeprefix('sha256:')[:12]}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from builder import report
-from entrypoint.errors import NotReady
-from entrypoint.language import _
+from builder.stage import report
+from entrypoint.common.errors import NotReady
+from entrypoint.common.language import _
 
 PAUSE = 0.5  # seconds between two questions
 

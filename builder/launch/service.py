@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import yaml
 
+from builder.image.layers import PREFIX
 from builder.launch.deployment import Deployment
-from builder.layers import PREFIX
-from entrypoint.errors import ConfigFailure
-from entrypoint.language import _
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
 
 KEYS: Final = "/run/secrets/keys"  # where the container finds its API keys
 DRAIN: Final = 30  # seconds that answers may take to end after SIGTERM

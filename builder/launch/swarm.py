@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builder import engine, receipt
-from builder.base import USER
+from builder.image import daemon
+from builder.image.base import USER
 from builder.launch import history, ready, service
 from builder.launch.deployment import Deployment
-from builder.run import run
 from builder.settings import Settings
-from entrypoint.errors import NotReady, Refused
-from entrypoint.language import _
+from builder.stage import receipt
+from builder.stage.run import run
+from entrypoint.common.errors import NotReady, Refused
+from entrypoint.common.language import _
 
 FILE: Final = "stack.yaml"
 STACK: Final = "com.docker.stack.namespace"  # the label of all that a stack has
@@ -127,7 +128,7 @@ class Stack:
     @property
     def manager(self) -> Any:
         """The engine's client."""
-        return engine.connect()
+        return daemon.connect()
 
     def require_manager(self) -> None:
         """Raise Refused if the engine cannot manage a swarm."""
@@ -141,7 +142,7 @@ class Stack:
         """Create the stack, or let the swarm replace one replica after the other."""
         run(
             [
-                engine.clients()[0], "stack", "deploy", "--with-registry-auth", "--prune",
+                daemon.clients()[0], "stack", "deploy", "--with-registry-auth", "--prune",
                 "--resolve-image=never", f"--compose-file={folder / FILE}", self.deployment.name,
             ],
             env={"KEYS": receipt.sha256(folder / "keys")[:12]},
@@ -153,7 +154,7 @@ class Stack:
 
     def down(self, _folder: Path) -> None:
         """Remove the stack; the name is free again when its network is gone."""
-        run([engine.clients()[0], "stack", "rm", self.deployment.name])
+        run([daemon.clients()[0], "stack", "rm", self.deployment.name])
         label = {"label": f"{STACK}={self.deployment.name}"}
         manager = self.manager
         ready.wait(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from builder.edge import one_of
 from builder.launch import push
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
-from entrypoint import catalog
-from entrypoint.errors import NotEnoughMemory, UsageFailure
-from entrypoint.language import _
+from builder.stage.edge import one_of
+from entrypoint.common import catalog
+from entrypoint.common.errors import NotEnoughMemory, UsageFailure
+from entrypoint.common.language import _
 
-NAMES: Final = ("compose", "swarm", "k8s", "ecs", "eas", "dsw")
+MODULES: Final[Mapping[str, str]] = {
+    "compose": "builder.launch.compose",
+    "swarm": "builder.launch.swarm",
+    "k8s": "builder.launch.k8s",
+    "ecs": "builder.launch.alibaba.ecs",
+    "eas": "builder.launch.alibaba.eas",
+    "dsw": "builder.launch.alibaba.dsw",
+}
 LOCAL: Final = ("compose",)  # runs an image of this machine; the others have to pull it
 MEBIBYTE: Final = 1 << 20
 
@@ -38,8 +46,8 @@ class Target(Protocol):
 
 def find(name: str) -> Target:
     """Return the module of a platform; raise UsageFailure with a suggestion if there is none."""
-    one_of("TARGET", name, NAMES)
-    return cast("Target", import_module(f"builder.launch.{name}"))
+    one_of("TARGET", name, tuple(MODULES))
+    return cast("Target", import_module(MODULES[name]))
 
 
 def show(settings: Settings, deployment: Deployment, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What each engine wants of a model: one module an engine, which `builder.quantize` calls."""
+"""What each engine wants of a model: one module an engine, which `quantize` calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from builder.models import Intent
+from builder.models.intents import Intent
 from builder.settings import Settings
 
 

@@ -12,19 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from builder import checkpoint as checkpoints
-from builder import convert, disk, models, receipt, report, tarball
-from builder.models import Intent
+from builder.environment import tarball
+from builder.models import checkpoint as checkpoints
+from builder.models import convert, intents
+from builder.models.intents import Intent
 from builder.quantizers import Need, Order
-from builder.run import run
 from builder.settings import ROOT, Settings
-from entrypoint import machine
-from entrypoint.errors import (
-    ConfigFailure,
-    NotEnoughMemory,
-    UsageFailure,
-)
-from entrypoint.language import _
+from builder.stage import disk, receipt, report
+from builder.stage.run import run
+from entrypoint.common import machine
+from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, UsageFailure
+from entrypoint.common.language import _
 
 # What ITREX makes of the tutorial's "int4_fullrange"; models.toml has llama.cpp's name for the
 # like: 4 bits, a scale for each 32 weights, no offset.
@@ -150,7 +148,7 @@ def _checkpoint(settings: Settings, order: Order) -> Path:
     place.mkdir()
     if order.intent.format == "gguf":
         python = convert.environment(settings) / "bin" / "python"
-        file = models.locked()[order.intent.name][0]
+        file = intents.locked()[order.intent.name][0]
         checkpoints.of_gguf(order.raw / file.path, place, python)
     else:
         checkpoints.of_fetched(order.intent, order.raw, place)

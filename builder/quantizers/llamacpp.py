@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from builder import checkpoint as checkpoints
-from builder import convert, disk, gguf, memory, models, receipt, report, scratch, wheelhouse
-from builder.models import Intent
-from builder.quantizers import Need, Order
-from builder.run import run
+from builder.environment import wheelhouse
+from builder.models import checkpoint as checkpoints
+from builder.models import convert, gguf, intents
+from builder.models.intents import Intent
+from builder.quantizers import Need, Order, memory
 from builder.settings import Settings
-from entrypoint.errors import CommandFailed, ConfigFailure, DamagedModel, DiskFull, UsageFailure
-from entrypoint.language import _
+from builder.stage import disk, receipt, report, scratch
+from builder.stage.run import run
+from entrypoint.common.errors import (
+    CommandFailed,
+    ConfigFailure,
+    DamagedModel,
+    DiskFull,
+    UsageFailure,
+)
+from entrypoint.common.language import _
 
 WEIGHTS: Final = "model.gguf"
 BUFFER: Final = 256  # MiB that llama-quantize may take for the rows of one tensor
@@ -93,7 +101,7 @@ def measure(folder: Path, intent: Intent) -> Need:
 def _gguf(settings: Settings, order: Order) -> Path:
     """Return the model as one GGUF file of whatever type, made now if it is a checkpoint."""
     if order.intent.format == "gguf":
-        first, *more = models.locked()[order.intent.name]
+        first, *more = intents.locked()[order.intent.name]
         if more:
             raise ConfigFailure(
                 _("{name} has several files where one GGUF file belongs.").format(

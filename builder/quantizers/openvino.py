@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from builder import disk, gguf, receipt, report, tarball, wheelhouse
-from builder.models import Intent
+from builder.environment import tarball, wheelhouse
+from builder.models import gguf
+from builder.models.intents import Intent
 from builder.quantizers import Need, Order, llamacpp
-from builder.run import run
-from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, UsageFailure
-from entrypoint.language import _
+from builder.settings import ROOT, Settings
+from builder.stage import disk, receipt, report
+from builder.stage.run import run
+from entrypoint.common.errors import ConfigFailure, UsageFailure
+from entrypoint.common.language import _
 
-SCRIPT: Final = Path(__file__).with_name("openvino_ir.py")
+SCRIPT: Final = ROOT / "builder/inside/openvino_ir.py"
 MODEL: Final = "openvino_model.bin"
 TOKENIZER: Final = "tokenizer/openvino_tokenizer.xml"
 PROGRAM: Final = 210 << 20  # the library, a prompt and an answer

@@ -16,14 +16,15 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from entrypoint import catalog, disk, machine, questions
+from entrypoint.answers import questions
 from entrypoint.arguments import Commands, between, models_folder
+from entrypoint.common import catalog, files, machine
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
 from entrypoint.compare import advice, contenders, marks, page, scores
 from entrypoint.compare.judge import Judge, Verdict, Verdicts
 from entrypoint.compare.report import SCHEMA, Judging, Question, Report
 from entrypoint.engines import Engine, open_engine
-from entrypoint.errors import UsageFailure
-from entrypoint.language import _
 
 VERDICTS = "verdicts.jsonl"
 
@@ -97,7 +98,7 @@ def run(arguments: Namespace) -> None:
     names = [entry.name for entry in entries]
     kept = Verdicts(arguments.output / VERDICTS)
     judge = _judge(arguments, kept) if arguments.judge else None
-    with disk.writing(arguments.output):
+    with files.writing(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.annotate:
         compared = _annotated(arguments.annotate, compared, names)
@@ -181,7 +182,7 @@ def _write(folder: Path, report: Report) -> None:
         "report.html": page.html(report),
     }
     for name, text in forms.items():
-        disk.write(folder / name, text.encode(errors="replace"))
+        files.write(folder / name, text.encode(errors="replace"))
     print(folder / "report.html")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from entrypoint.common.language import _
 from entrypoint.compare.report import (
     Contender,
     Dimension,
@@ -19,10 +20,9 @@ from entrypoint.compare.report import (
     Sort,
     Source,
 )
-from entrypoint.language import _
 
 if TYPE_CHECKING:
-    from entrypoint.checks import Kind
+    from entrypoint.compare.checks import Kind
 
 LEAD, POINTS = 0.1, 2  # the difference of two shares, and of counted points, that counts as one
 GOOD, POOR = 0.75, 0.4  # shares that are good or poor whatever the others have

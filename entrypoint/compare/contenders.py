@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from entrypoint import results
+from entrypoint.answers import results
+from entrypoint.answers.questions import Question as Asked
+from entrypoint.answers.results import Answer, Run
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
 from entrypoint.compare.report import Contender, Cost, Question, Reply
-from entrypoint.errors import ConfigFailure
-from entrypoint.language import _
-from entrypoint.questions import Question as Asked
-from entrypoint.results import Answer, Run
 
 Key = tuple[str, tuple[str, ...]]  # an id and what was asked: one changed word is another question
 
@@ -134,7 +134,7 @@ def partiality(entries: Sequence[Entry], judge: str | None) -> list[str]:
 
 
 def _question(asked: Asked, answers: Sequence[Answer]) -> Question:
-    from entrypoint.checks import check  # which can run programs
+    from entrypoint.compare.checks import check  # which can run programs
 
     return Question(
         id=asked.id,

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from entrypoint import disk
+from entrypoint.answers.questions import Point
+from entrypoint.common import files
+from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong
+from entrypoint.common.language import _
 from entrypoint.compare.report import Question
 from entrypoint.engines import Engine, Options
-from entrypoint.errors import EngineCrashed, Failure, MessageTooLong
-from entrypoint.language import _
-from entrypoint.questions import Point
 
 Outcome: TypeAlias = Literal["first", "second", "tie", "unclear", "refused", "failed"]
 
@@ -104,7 +104,7 @@ class Verdicts:
     def add(self, verdict: Verdict) -> None:
         """Keep a verdict; it is on the disk when this returns."""
         line = json.dumps(asdict(verdict), ensure_ascii=False).encode(errors="replace") + b"\n"
-        with disk.writing(self.path), self.path.open("ab") as file:
+        with files.writing(self.path), self.path.open("ab") as file:
             file.write(b"\n" * self._torn + line)
             file.flush()
             os.fsync(file.fileno())

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from entrypoint.common.errors import ConfigFailure, NotUtf8
+from entrypoint.common.files import writing
+from entrypoint.common.language import _
 from entrypoint.compare.report import Question, Reply
-from entrypoint.disk import writing
-from entrypoint.errors import ConfigFailure, NotUtf8
-from entrypoint.language import _
 
 COLUMNS = ("question", "model", "dimension", "mark")
 HIGHEST = 10

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entrypoint import machine
+from entrypoint.common import machine
+from entrypoint.common.language import _, language
 from entrypoint.compare import advice, charts
 from entrypoint.compare.report import Contender, Reply, Report
-from entrypoint.language import _, language
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from entrypoint.questions import Point
+from entrypoint.answers.questions import Point
 
 if TYPE_CHECKING:
-    from entrypoint.checks import Check
+    from entrypoint.compare.checks import Check
 
 SCHEMA = 1
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from entrypoint.common.language import _
 from entrypoint.compare.judge import Verdict
-from entrypoint.compare.report import (
-    Counted,
-    Dimension,
-    Judged,
-    Judging,
-    Marked,
-    Question,
-    Score,
-)
-from entrypoint.language import _
+from entrypoint.compare.report import Counted, Dimension, Judged, Judging, Marked, Question, Score
 
 RESAMPLES = 1000  # of the bootstrap
 SEED = 0  # so that the same verdicts always give the same interval

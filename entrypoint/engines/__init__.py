@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
-from entrypoint.catalog import Model
-from entrypoint.errors import Failure, StageMissing
-from entrypoint.language import _
+from entrypoint.common.catalog import Model
+from entrypoint.common.errors import Failure, StageMissing
+from entrypoint.common.language import _
 
 
 class Message(TypedDict):

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entrypoint.errors import EngineCrashed, Failure, NotEnoughMemory, UnsupportedCpu
-from entrypoint.language import _
+from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UnsupportedCpu
+from entrypoint.common.language import _
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 TAIL = 12  # lines of the log in a message

@@ -18,9 +18,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
+from entrypoint.common.errors import (
+    EndpointFailure,
+    Failure,
+    MessageTooLong,
+    NotSupported,
+    UsageFailure,
+)
+from entrypoint.common.language import _
 from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
-from entrypoint.errors import EndpointFailure, Failure, MessageTooLong, NotSupported, UsageFailure
-from entrypoint.language import _
 
 KEY = "LLMDEPLOY_API_KEY"  # the variable that has the endpoint's key
 TRIES = 4

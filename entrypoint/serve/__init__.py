@@ -10,10 +10,10 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from entrypoint import catalog, machine
 from entrypoint.arguments import Commands, between, models_folder
-from entrypoint.errors import UsageFailure
-from entrypoint.language import _
+from entrypoint.common import catalog, machine
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
 from entrypoint.serve.limits import Limits
 
 DEFAULTS = Limits()

@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from entrypoint.errors import Failure
-from entrypoint.language import _
+from entrypoint.common.errors import Failure
+from entrypoint.common.language import _
 from entrypoint.serve import metrics, openapi, problems, wire
 from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys

@@ -6,8 +6,8 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from entrypoint.errors import ConfigFailure
-from entrypoint.language import _
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
 from entrypoint.serve import journal
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 import entrypoint
-from entrypoint.language import _
+from entrypoint.common.language import _
 from entrypoint.serve import wire
 
 COMPONENTS = "#/components/schemas/{name}"

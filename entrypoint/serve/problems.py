@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from entrypoint.errors import Failure, MessageTooLong, NotSupported
-from entrypoint.language import _
+from entrypoint.common.errors import Failure, MessageTooLong, NotSupported
+from entrypoint.common.language import _
 from entrypoint.serve import wire
 
 

@@ -14,9 +14,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from entrypoint.common.errors import EngineCrashed
+from entrypoint.common.language import _
 from entrypoint.engines import Prompt, Usage
-from entrypoint.errors import EngineCrashed
-from entrypoint.language import _
 from entrypoint.serve import metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.service import Answering, Service

@@ -17,10 +17,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from entrypoint import machine
-from entrypoint.disk import writing
-from entrypoint.errors import AddressInUse
-from entrypoint.language import _
+from entrypoint.common import machine
+from entrypoint.common.errors import AddressInUse
+from entrypoint.common.files import writing
+from entrypoint.common.language import _
 from entrypoint.serve import journal
 from entrypoint.serve.app import build
 from entrypoint.serve.keys import Keys

@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
-from entrypoint.catalog import Model
+from entrypoint.common.catalog import Model
 from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, open_engine
 from entrypoint.serve import journal, metrics, problems
 from entrypoint.serve.limits import Limits

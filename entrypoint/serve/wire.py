@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 
+from entrypoint.common.language import _
 from entrypoint.engines import Message, Options
-from entrypoint.language import _
 from entrypoint.serve.limits import MESSAGES, SCHEMA
 
 SHORT = 16  # tokens of a completion that does not say how long it should be

@@ -1,4 +1,4 @@
-/* What little of CUDA has to answer where there is none; see builder/cputorch.py.
+/* What little of CUDA has to answer where there is none; see builder/environment/cputorch.py.
  *
  * torch asks how many devices there are, and is told: none. It compares classes of its own by the
  * names in their type_info (Itanium C++ ABI, 2.9.5). All else of CUDA ends the process if called.

@@ -10,7 +10,7 @@ from subprocess import Popen
 
 import pytest
 
-from builder import tarball
+from builder.environment import tarball
 from builder.settings import ROOT, Settings
 
 Start = Callable[..., "Popen[str]"]

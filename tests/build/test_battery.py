@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint import catalog, machine, questions, results
+from entrypoint.answers import questions, results
+from entrypoint.common import catalog, machine
 
 Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "CompletedProcess[str]"]

@@ -16,8 +16,9 @@ import pexpect
 import pytest
 
 from builder.settings import ROOT
-from entrypoint import catalog, conversation
-from entrypoint.catalog import Catalog
+from entrypoint import conversation
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog
 
 Terminal = Callable[..., "pexpect.spawn[str]"]
 Pipe = Callable[..., "subprocess.Popen[bytes]"]

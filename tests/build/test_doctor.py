@@ -9,10 +9,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from entrypoint import catalog
-from entrypoint.catalog import Catalog
-from entrypoint.engines import kernels
-from entrypoint.errors import UnsupportedCpu
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog
+from entrypoint.common.errors import UnsupportedCpu
+from entrypoint.engines.llamacpp import cpu
 
 Run = Callable[..., "CompletedProcess[str]"]
 NAME = "smollm2-135m"
@@ -88,11 +88,11 @@ def test_the_list_of_models_lines_up(run: Run) -> None:
 def test_a_cpu_that_no_kernel_suits_is_named(unpacked: Path, tmp_path: Path) -> None:
     [engine] = unpacked.rglob("llmdeploy_llamacpp")
     shutil.copytree(engine, tmp_path, dirs_exist_ok=True)
-    assert kernels.chosen(tmp_path / "llama-server")
+    assert cpu.chosen(tmp_path / "llama-server")
     for library in tmp_path.glob("libggml-cpu-*"):
         library.unlink()
     with pytest.raises(UnsupportedCpu, match="no kernels for this CPU"):
-        kernels.chosen(tmp_path / "llama-server")
+        cpu.chosen(tmp_path / "llama-server")
 
 
 def test_an_engine_of_another_architecture_is_named(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_an_engine_of_another_architecture_is_named(tmp_path: Path) -> None:
     server.write_bytes(b"\x7fELF of another machine")
     server.chmod(0o755)
     with pytest.raises(UnsupportedCpu) as caught:
-        kernels.chosen(server)
+        cpu.chosen(server)
     assert "Exec format error" in caught.value.why

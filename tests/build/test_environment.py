@@ -18,14 +18,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder import archive, base, conda, condaenv, hostpython, receipt, wheelhouse
+from builder.environment import conda, condaenv, hostpython, wheelhouse
+from builder.image import base
 from builder.settings import ROOT, Settings
-from entrypoint.errors import CommandFailed, DownloadFailure, HashMismatch
+from builder.stage import archive, receipt
+from entrypoint.common.errors import CommandFailed, DownloadFailure, HashMismatch
 
 DEAD = "http://127.0.0.1:9"  # nobody listens on the port `discard`
 BUILD = """
 import sys
-from builder import condaenv
+from builder.environment import condaenv
 from builder.settings import Settings
 condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
 """
@@ -276,9 +278,10 @@ FULL = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from builder import condaenv, variants
+from builder import variants
+from builder.environment import condaenv
 from builder.settings import Settings
-from entrypoint.errors import Failure
+from entrypoint.common.errors import Failure
 needed = replace(variants.VARIANTS["llamacpp"], packing=int(sys.argv[3]))
 variants.VARIANTS = {"llamacpp": needed}
 try:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import checkpoint, convert, models, receipt, wheelhouse
+from builder.environment import wheelhouse
+from builder.models import checkpoint, convert, intents
 from builder.quantizers import itrex as quantizer
 from builder.settings import ROOT, Settings
-from entrypoint import catalog
+from builder.stage import receipt
+from entrypoint.common import catalog
 from tests import tutorial
 
 pytestmark = pytest.mark.itrex
@@ -28,7 +30,7 @@ SMALL, CHINESE = "smollm2-135m", "qwen2.5-coder-0.5b"
 PEAK = """
 import resource, sys
 from contextlib import closing
-from entrypoint import catalog
+from entrypoint.common import catalog
 from entrypoint.arguments import models_folder
 from entrypoint.engines import Options, open_engine
 folder = models_folder()
@@ -41,7 +43,8 @@ print(usage.prompt_tokens + 4, resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
 # The most memory that quantizing took, in bytes.
 QUANTIZING = """
 import dataclasses, resource, sys
-from builder import quantize, settings
+from builder import settings
+from builder.quantizers import quantize
 place, *names = sys.argv[1:]
 quantize.quantize(dataclasses.replace(settings.load("itrex"), dist=place), names)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
@@ -159,7 +162,7 @@ def test_the_memory_that_is_told_is_what_an_answer_takes(
     assert done.returncode == 0, done.stderr
     tokens, peak = map(int, done.stdout.split())
     assert tokens > 700
-    intent = dataclasses.replace(models.load().find(name), context=tokens)
+    intent = dataclasses.replace(intents.load().find(name), context=tokens)
     told = quantizer.measure(itrex_models / name, intent).memory
     assert 0.8 * told < peak <= told
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import quantize, receipt
-from builder.quantizers import openvino
+from builder.quantizers import openvino, quantize
 from builder.settings import Settings
-from entrypoint import catalog
-from entrypoint.errors import StageMissing, UsageFailure
+from builder.stage import receipt
+from entrypoint.common import catalog
+from entrypoint.common.errors import StageMissing, UsageFailure
 
 SMALL = "smollm2-135m"
 

@@ -16,13 +16,15 @@ from typing import TypeAlias
 
 import pytest
 
-from builder import checkpoint, convert, disk, gguf, memory, models, quantize, receipt, wheelhouse
-from builder.quantizers import llamacpp
+from builder.environment import wheelhouse
+from builder.models import checkpoint, convert, gguf, intents
+from builder.quantizers import llamacpp, memory, quantize
 from builder.settings import ROOT, Settings
-from entrypoint import catalog
+from builder.stage import disk, receipt
+from entrypoint.common import catalog
+from entrypoint.common.errors import DiskFull, StageMissing
 from entrypoint.engines import Options, Usage
 from entrypoint.engines.llamacpp import LlamaCpp
-from entrypoint.errors import DiskFull, StageMissing
 from tests.checkpoint import write_random
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
@@ -180,7 +182,7 @@ def test_the_catalogue_says_what_is_there(settings: Settings, models_dir: Path) 
     listed = catalog.load(models_dir)
     assert listed.default == DEFAULT
     for name in (SMALL, DEFAULT):
-        model, intent = listed.find(name), models.load().find(name)
+        model, intent = listed.find(name), intents.load().find(name)
         weights = models_dir / name / "model.gguf"
         (file,) = model.files
         assert (file.size, file.sha256) == (weights.stat().st_size, receipt.sha256(weights))

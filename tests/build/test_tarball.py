@@ -19,9 +19,10 @@ from pathlib import Path
 import conda_pack  # type: ignore[import-untyped]
 import pytest
 
-from builder import archive, conda, condaenv, hostpython, receipt, tarball
+from builder.environment import conda, condaenv, hostpython, tarball
 from builder.settings import Settings
-from entrypoint.errors import (
+from builder.stage import archive, receipt
+from entrypoint.common.errors import (
     CommandFailed,
     DiskFull,
     DownloadFailure,
@@ -359,7 +360,7 @@ def test_killed_and_started_again(
 ) -> None:
     program = (
         "import sys; from pathlib import Path; from builder.settings import Settings;"
-        f"from builder.tarball import restore, unpack; {call}"
+        f"from builder.environment.tarball import restore, unpack; {call}"
     )
     command = [sys.executable, "-c", program, str(environment), str(place / NAME)]
     with subprocess.Popen(command) as process:

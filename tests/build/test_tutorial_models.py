@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from builder import convert, models, receipt
+from builder.models import convert, intents
 from builder.quantizers import llamacpp
 from builder.settings import ROOT, Settings
-from entrypoint import catalog
+from builder.stage import receipt
+from entrypoint.common import catalog
 from entrypoint.engines import Message
 from entrypoint.engines.llamacpp import LlamaCpp
 from tests import hub as hubs
@@ -62,7 +63,7 @@ TALK: list[Message] = [
 TOKENS = """
 import json, sys
 from contextlib import closing
-from entrypoint import catalog
+from entrypoint.common import catalog
 from entrypoint.arguments import models_folder
 from entrypoint.engines import open_engine
 _checkpoint, talk = sys.argv[1:]
@@ -131,7 +132,7 @@ def checkout(
 
 
 def test_its_files_come_from_modelscope_at_the_hash_that_the_hub_lists(checkout: Checkout) -> None:
-    wanted = models.load(checkout.root / "models/models.toml").find(checkout.name)
+    wanted = intents.load(checkout.root / "models/models.toml").find(checkout.name)
     names = {path for path in checkout.hub.files if wanted.wants(path)}
     assert {path.name for path in checkout.raw.iterdir()} == {*names, "receipt.json"}
     assert "README.md" not in names

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.launch import dsw
+from builder.launch.alibaba import dsw
 from builder.launch.deployment import Deployment, Dsw
 from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, NotReady, Refused
+from entrypoint.common.errors import ConfigFailure, NotReady, Refused
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
 
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")

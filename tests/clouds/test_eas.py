@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from builder.launch import eas
+from builder.launch.alibaba import eas
 from builder.launch.deployment import Deployment, Eas
 from builder.settings import Settings
-from entrypoint.errors import NotReady, Refused
+from entrypoint.common.errors import NotReady, Refused
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
 
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from builder.launch import ecs
+from builder.launch.alibaba import ecs
 from builder.launch.deployment import Deployment, Ecs
 from builder.settings import ROOT, Settings
-from entrypoint.errors import ConfigFailure, NotEnoughMemory, NotReady, Refused
+from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, NotReady, Refused
 from tests.clouds import loopback
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
 

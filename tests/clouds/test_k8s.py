@@ -19,7 +19,7 @@ import pytest
 from builder.launch import k8s
 from builder.launch.deployment import Deployment, K8s
 from builder.settings import Settings
-from entrypoint.errors import NotReady, Refused
+from entrypoint.common.errors import NotReady, Refused
 
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.launch.userdata import FILES
+from builder.launch.alibaba.userdata import FILES
 from tests.clouds.loopback import Actions, Cloud, Parameters
 
 ROLE, REGION = "puller", "cn-shanghai"

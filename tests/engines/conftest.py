@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from builder import tarball
+from builder.environment import tarball
 from builder.settings import Settings
-from entrypoint import catalog
-from entrypoint.catalog import Catalog
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog
 from entrypoint.engines import Engine, open_engine
 from tests.conversations import SMALL, Open
 

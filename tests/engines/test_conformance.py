@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.catalog import Catalog, Model
-from entrypoint.engines import Engine, Message, Options, Usage, open_engine
-from entrypoint.errors import (
+from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.errors import (
     DamagedModel,
     EngineCrashed,
     Failure,
@@ -27,6 +26,7 @@ from entrypoint.errors import (
     NotSupported,
     UnsupportedCpu,
 )
+from entrypoint.engines import Engine, Message, Options, Usage, open_engine
 from tests.conversations import GREEDY, SMALL, Open, answer, ask, pid, split
 
 CHINESE = "qwen2.5-coder-0.5b"
@@ -165,7 +165,9 @@ def test_closing_the_answer_stops_the_computation(open_: Open, many: bool) -> No
 def test_another_thread_can_hang_up_even_while_the_prompt_is_computed(
     open_: Open, monkeypatch: pytest.MonkeyPatch, followed: bool
 ) -> None:
-    monkeypatch.setattr("entrypoint.machine.threads", lambda: 1)  # so it takes everywhere as long
+    monkeypatch.setattr(
+        "entrypoint.common.machine.threads", lambda: 1
+    )  # so it takes everywhere as long
     options = Options(temperature=0, max_tokens=1)
 
     def long(word: str) -> list[Message]:

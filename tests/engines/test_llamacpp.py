@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import catalog
+from entrypoint.common import catalog
+from entrypoint.common.errors import NotWritable
 from entrypoint.engines import Engine, open_engine
-from entrypoint.errors import NotWritable
 from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
 
 

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import pytest
 
-from builder import engine as engines
-from builder import fetch, quantize
 from builder import image as images
+from builder.image import daemon as engines
+from builder.models import fetch
+from builder.quantizers import quantize
 from builder.settings import ROOT, Settings
 from docker import DockerClient
 

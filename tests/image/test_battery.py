@@ -29,7 +29,7 @@ def test_a_models_program_can_compute_and_print_and_nothing_else(run: Run, user:
         **HOSTILE,
     }
     script = (
-        "import json, sys\nfrom entrypoint import sandbox\n"
+        "import json, sys\nfrom entrypoint.compare import sandbox\n"
         "found = {n: vars(sandbox.run(p)) for n, p in json.loads(sys.argv[1]).items()}\n"
         "print(json.dumps(found))"
     )

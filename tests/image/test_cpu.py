@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import base
-from builder.layers import PREFIX
+from builder.image import base
+from builder.image.layers import PREFIX
 from builder.settings import Settings
 from entrypoint.engines.connection import Connection
 

@@ -14,19 +14,19 @@ import pytest
 from builder import up
 from builder.settings import ROOT, Settings
 from docker import DockerClient
-from entrypoint.errors import EnginePermission, ImageMissing
+from entrypoint.common.errors import EnginePermission, ImageMissing
 
 NOWHERE = "unix:///nowhere/docker.sock"
 
 AS_NOBODY = """
 import os, sys
-import docker, builder.engine  # while these files can still be read
-from entrypoint.errors import Failure
+import docker, builder.image.daemon  # while these files can still be read
+from entrypoint.common.errors import Failure
 if os.geteuid() == 0:
     os.setgroups([])
     os.setuid(65534)
 try:
-    builder.engine.connect()
+    builder.image.daemon.connect()
 except Failure as failure:
     print(failure)
     sys.exit(failure.code)
@@ -67,6 +67,6 @@ def test_an_image_that_was_not_built(settings: Settings) -> None:
 
 
 def test_the_engine_is_found_once_and_shared(engine: DockerClient, settings: Settings) -> None:
-    from builder import engine as engines
+    from builder.image import daemon as engines
 
     assert engines.ensure(settings).info()["ID"] == engine.info()["ID"]

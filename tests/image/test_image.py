@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import engine as engines
 from builder import image as images
+from builder.image import daemon as engines
 from builder.settings import ROOT, Settings
 from builder.variants import VARIANTS
 from docker import DockerClient

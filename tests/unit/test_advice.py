@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from entrypoint.checks import Check, Kind
 from entrypoint.compare import advice
+from entrypoint.compare.checks import Check, Kind
 from entrypoint.compare.report import (
     Contender,
     Cost,

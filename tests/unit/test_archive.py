@@ -18,8 +18,14 @@ from typing import Any
 import pytest
 import zstandard
 
-from builder import archive
-from entrypoint.errors import DiskFull, DownloadFailure, NotWritable, UnsafeArchive, UsageFailure
+from builder.stage import archive
+from entrypoint.common.errors import (
+    DiskFull,
+    DownloadFailure,
+    NotWritable,
+    UnsafeArchive,
+    UsageFailure,
+)
 
 KINDS = (".tar", ".tar.gz", ".tar.zst")
 
@@ -285,7 +291,7 @@ def test_killed_while_extracting_and_started_again(tmp_path: Path) -> None:
     for number in range(1000):
         (root / str(number)).write_bytes(b"x" * 1000)
     archive.write_tar(root, tmp_path / "packed.tar")
-    program = "import sys; from pathlib import Path; from builder.archive import extract;"
+    program = "import sys; from pathlib import Path; from builder.stage.archive import extract;"
     program += "extract(Path(sys.argv[1]), Path(sys.argv[2]))"
     arguments = [str(tmp_path / "packed.tar"), str(tmp_path / "out")]
     half = tmp_path / ".out.partial" / "out" / "100"

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from entrypoint import __main__ as program
-from entrypoint import battery, catalog, disk, machine, results
-from entrypoint.catalog import Catalog, Model, ModelFile
-from entrypoint.engines import Message, Options, Usage
-from entrypoint.errors import (
+from entrypoint import battery
+from entrypoint.answers import results
+from entrypoint.answers.results import Run, Sampling
+from entrypoint.battery.progress import Page, Progress
+from entrypoint.common import catalog, files, machine
+from entrypoint.common.catalog import Catalog, Model, ModelFile
+from entrypoint.common.errors import (
     ConfigFailure,
     DiskFull,
     EngineCrashed,
@@ -24,8 +27,7 @@ from entrypoint.errors import (
     UnknownModel,
     UsageFailure,
 )
-from entrypoint.progress import Page, Progress
-from entrypoint.results import Run, Sampling
+from entrypoint.engines import Message, Options, Usage
 
 USAGE = Usage(
     prompt_tokens=9,
@@ -422,7 +424,7 @@ def test_ctrl_c_keeps_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("out/transcript.md").read_text().count("## 问题") == 3
 
 
-@pytest.mark.parametrize(("at", "kept"), [("entrypoint.results.dump", 0), ("os.fsync", 1)])
+@pytest.mark.parametrize(("at", "kept"), [("entrypoint.answers.results.dump", 0), ("os.fsync", 1)])
 def test_ctrl_c_while_an_answer_is_kept_leaves_a_transcript_of_what_was(
     monkeypatch: pytest.MonkeyPatch, at: str, kept: int
 ) -> None:
@@ -488,7 +490,7 @@ def test_a_wrong_option_is_refused(typed: tuple[str, str]) -> None:
 
 def test_a_full_disk_is_named() -> None:
     full = Path("/dev/full")
-    with pytest.raises(DiskFull, match="/dev/full"), disk.writing(full):
+    with pytest.raises(DiskFull, match="/dev/full"), files.writing(full):
         full.write_text("x")
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from builder import bench, figures, quality
-from builder.figures import Promise, Row
-from builder.quality import Cost, Weights
-from builder.run import watch
-from entrypoint.errors import CommandFailed
+from builder.bench import engines, figures, quality
+from builder.bench.figures import Promise, Row
+from builder.bench.quality import Cost, Weights
+from builder.stage.run import watch
+from entrypoint.common.errors import CommandFailed
 
 ROW = Row("decode", "decode, tok/s", "{:.1f}")
 CHAT = {"prompt": 30, "new": 14, "computed": 15}
@@ -17,10 +17,10 @@ CHAT = {"prompt": 30, "new": 14, "computed": 15}
 def measured(
     *, ours: float = 95, answer: float = 1.8, together: float = 0.7, scheduler: float = 0.45
 ) -> Mapping[str, Mapping[str, Sequence[float]]]:
-    rounds = bench.ROUNDS
+    rounds = engines.ROUNDS
     return {
         "llmdeploy": {"decode": [ours] * rounds, "prefill": [ours] * rounds},
-        bench.NATIVE: {"decode": [100.0] * rounds, "prefill": [100.0] * rounds},
+        engines.NATIVE: {"decode": [100.0] * rounds, "prefill": [100.0] * rounds},
         "battery": {"alone": [1.0] * rounds, "together": [together] * rounds},
         "scheduler": {"together": [scheduler] * rounds},
         "docker": {"answer": [answer] * rounds, "trivial": [0.5] * rounds},
@@ -30,7 +30,7 @@ def measured(
 def broken(
     found: Mapping[str, Mapping[str, Sequence[float]]], chat: Mapping[str, float] = CHAT
 ) -> list[str]:
-    return [each.title for each in bench.promises(found, chat) if not each.held]
+    return [each.title for each in engines.promises(found, chat) if not each.held]
 
 
 def test_a_ratio_compares_within_rounds_so_a_slow_machine_cancels_out() -> None:
@@ -119,7 +119,7 @@ def test_a_log_without_an_estimate_is_a_failure() -> None:
 
 
 def test_the_text_is_chinese_and_english_and_long_enough() -> None:
-    text = bench.TEXT.read_text(encoding="utf-8")
+    text = engines.TEXT.read_text(encoding="utf-8")
     chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in text)
     english = len([word for word in text.split() if word.isascii()])
     assert chinese > 1000
@@ -161,7 +161,7 @@ def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
     found = {
         **measured(),
         "llmdeploy": {**measured()["llmdeploy"], "first": [1.0] * 5, "memory": [590.0] * 5},
-        bench.OPENVINO: {"first": [4.0] * 5, "prefill": [190.0] * 5, "decode": [47.5] * 5},
+        engines.OPENVINO: {"first": [4.0] * 5, "prefill": [190.0] * 5, "decode": [47.5] * 5},
     }
     cost = Cost(
         Weights(360_000_000, 46.0, ("同济\n大学", "b")),
@@ -173,7 +173,7 @@ def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
         "threads": {"count": 2},
         "memory": {"total": 24 * 2**30},
     }
-    page = bench.page(facts, found, cost, bench.promises(found, CHAT))
+    page = engines.page(facts, found, cost, engines.promises(found, CHAT))
     assert "Some CPU, 2 threads, 24 GiB, kernels for zen4" in page
     assert "| decode of 128 tokens, tok/s | 0.95 | 2.00 | 95.0 | 100.0 | 47.5 |" in page
     assert "| a question to its first token | 1.80 |" in page

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from builder import benchitrex
+from builder.bench import itrex
 
 
 def broken(first: float, memory: float) -> list[str]:
@@ -8,7 +8,7 @@ def broken(first: float, memory: float) -> list[str]:
         "saved": {"first": [first], "memory": [memory]},
         "quantizing": {"first": [10.0], "memory": [1000.0]},
     }
-    return [each.title for each in benchitrex.promises(found) if not each.held]
+    return [each.title for each in itrex.promises(found) if not each.held]
 
 
 def test_a_saved_folder_that_gains_too_little_is_told() -> None:
@@ -22,7 +22,7 @@ def test_a_saved_folder_that_gains_too_little_is_told() -> None:
 def test_the_table_has_a_dash_for_what_the_tutorials_code_does_not_measure() -> None:
     whole = {"first": 3.3, "decode": 14.0, "prefill": 100.0, "memory": 2000.0, "image": 1900.0}
     some = {"first": 22.0, "memory": 4600.0}
-    told = benchitrex.table({"itrex": whole, "llamacpp": whole, "saved": some, "quantizing": some})
+    told = itrex.table({"itrex": whole, "llamacpp": whole, "saved": some, "quantizing": some})
     head, _rule, first, decode, _prefill, memory, size = told.splitlines()
     assert head.count("|") == first.count("|") == 6
     assert first.endswith("| 3.3 | 3.3 | 22.0 | 22.0 |")

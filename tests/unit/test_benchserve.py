@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from builder import bench, benchserve
+from builder.bench import engines, serve
 
 CALM = {
     "right": 900, "wrong": 0, "aborted": 180, "malformed": 120, "refused": 0,
@@ -12,7 +12,7 @@ CALM = {
 def server(rate: float, token: float) -> dict[str, Sequence[float]]:
     figures = {
         f"{figure}-{clients}": [value] * 3
-        for clients in benchserve.LEVELS
+        for clients in serve.LEVELS
         for figure, value in (
             ("rate", rate), ("requests", 1.0), ("first", 0.1), ("first99", 0.2), ("token", token),
         )
@@ -21,12 +21,12 @@ def server(rate: float, token: float) -> dict[str, Sequence[float]]:
 
 
 def found(*, rate: float = 100, token: float = 10, **busy: float) -> dict[str, Any]:
-    servers = {"llmdeploy": server(rate, token), bench.NATIVE: server(100, 10)}
+    servers = {"llmdeploy": server(rate, token), engines.NATIVE: server(100, 10)}
     return {"servers": servers, "soak": {**CALM, **busy}}
 
 
 def broken(measured: dict[str, Any]) -> list[str]:
-    return [each.title for each in benchserve.promises(measured) if not each.held]
+    return [each.title for each in serve.promises(measured) if not each.held]
 
 
 def test_a_server_as_fast_as_llamas_own_holds_every_promise() -> None:
@@ -34,7 +34,7 @@ def test_a_server_as_fast_as_llamas_own_holds_every_promise() -> None:
 
 
 def test_a_slower_one_breaks_a_promise_at_each_level() -> None:
-    assert len(broken(found(rate=94))) == len(benchserve.LEVELS)
+    assert len(broken(found(rate=94))) == len(serve.LEVELS)
 
 
 def test_a_millisecond_more_for_each_token_is_told() -> None:
@@ -49,6 +49,6 @@ def test_memory_that_grows_and_answers_that_are_wrong_are_told() -> None:
 
 
 def test_the_page_has_both_servers_and_the_busy_time() -> None:
-    table = benchserve.table(found(rate=98))
+    table = serve.table(found(rate=98))
     assert "| 16 at once: tokens/s | 0.98 | 98.0 | 100.0 |" in table
-    assert "10 minutes with 16 clients: 900 right answers" in benchserve.soak(CALM)
+    assert "10 minutes with 16 clients: 900 right answers" in serve.soak(CALM)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import conversation, terminal
+from entrypoint import conversation
 from entrypoint.__main__ import _parser
 from entrypoint.arguments import sampling
-from entrypoint.catalog import Catalog, Model
-from entrypoint.chat import Chat
+from entrypoint.chat import Chat, terminal
+from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Answer, Message, Options, Prompt, Usage
-from entrypoint.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 
 
 class Parrot:

@@ -3,11 +3,12 @@
 
 import pytest
 
-from entrypoint import checks, questions
-from entrypoint.checks import Check
+from entrypoint.answers import questions
+from entrypoint.answers.questions import Checker, Point, Question
+from entrypoint.answers.results import Answer, Run, Turn
+from entrypoint.compare import checks
+from entrypoint.compare.checks import Check
 from entrypoint.engines import Usage
-from entrypoint.questions import Checker, Point, Question
-from entrypoint.results import Answer, Run, Turn
 
 TEN = {question.id: question for question in questions.load()}
 DICE = TEN["dice"].checker or Checker("python-program", prints="no checker")

@@ -21,12 +21,12 @@ from jsonschema import Draft202012Validator
 from builder.settings import ROOT
 from docs import schema
 from entrypoint import __main__ as program
-from entrypoint import catalog
 from entrypoint import compare as mode
-from entrypoint.catalog import Catalog, Model, ModelFile
+from entrypoint.answers.questions import TUTORIAL
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog, Model, ModelFile
+from entrypoint.common.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
 from entrypoint.engines import Answer, endpoint
-from entrypoint.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
-from entrypoint.questions import TUTORIAL
 
 COMPARISON = Path(__file__).with_name("comparison")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from entrypoint import conversation
+from entrypoint.common.errors import ConfigFailure, MessageTooLong, NotUtf8, NotWritable
 from entrypoint.conversation import Conversation, Turn
 from entrypoint.engines import Message
-from entrypoint.errors import ConfigFailure, MessageTooLong, NotUtf8, NotWritable
 
 
 def words(messages: Sequence[Message]) -> int:

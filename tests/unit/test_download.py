@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import tenacity
 
-from builder import download
-from entrypoint.errors import DiskFull, DownloadFailure, HashMismatch
+from builder.stage import download
+from entrypoint.common.errors import DiskFull, DownloadFailure, HashMismatch
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -439,7 +439,7 @@ def test_killed_and_started_again_it_goes_on(
     server = serve(Server())
     server.go_on.clear()  # it stops half way
     program = (
-        "import sys; from pathlib import Path; from builder.download import download;"
+        "import sys; from pathlib import Path; from builder.stage.download import download;"
         "download([sys.argv[1]], Path(sys.argv[2]), sha256=sys.argv[3], size=int(sys.argv[4]))"
     )
     arguments = [server.url, str(target), SHA256, str(len(CONTENT))]

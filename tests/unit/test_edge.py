@@ -5,8 +5,8 @@ import errno
 import pytest
 from invoke import Context, Exit
 
-from builder.edge import stage
-from entrypoint.errors import UnknownModel
+from builder.stage.edge import stage
+from entrypoint.common.errors import UnknownModel
 
 
 def run(error: BaseException) -> Exit:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from entrypoint.common.errors import EndpointFailure, MessageTooLong, NotSupported, UsageFailure
 from entrypoint.engines import Message, Options, Usage
 from entrypoint.engines import endpoint as module
 from entrypoint.engines.endpoint import Endpoint
-from entrypoint.errors import EndpointFailure, MessageTooLong, NotSupported, UsageFailure
 from entrypoint.serve.keys import Keys
 from tests.served import serving
 

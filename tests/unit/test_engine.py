@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import engine
-from entrypoint.errors import CommandFailed
+from builder.image import daemon
+from entrypoint.common.errors import CommandFailed
 
 OLD = 'echo 20.10.24+dfsg1; [ "$1" = version ]'
 NEW_ALONE = 'echo 28.2.2; [ "$1" = version ]'
@@ -27,17 +27,17 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_a_new_client_without_buildx_is_passed_over_for_an_old_one(on_path: list[Path]) -> None:
-    assert engine.building_client() == engine.Client(on_path[1], {"DOCKER_BUILDKIT": "1"})
+    assert daemon.building_client() == daemon.Client(on_path[1], {"DOCKER_BUILDKIT": "1"})
 
 
 def test_a_new_client_with_buildx_needs_nothing(on_path: list[Path]) -> None:
     on_path[1].unlink()
-    assert engine.building_client() == engine.Client(on_path[2], {})
+    assert daemon.building_client() == daemon.Client(on_path[2], {})
 
 
 def test_without_a_client_that_can_build_buildx_is_named(on_path: list[Path]) -> None:
     on_path[1].unlink()
     on_path[2].unlink()
     with pytest.raises(CommandFailed, match="BuildKit") as failure:
-        engine.building_client()
+        daemon.building_client()
     assert "docker-buildx" in failure.value.next

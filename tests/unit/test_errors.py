@@ -1,4 +1,4 @@
-from entrypoint.errors import EXIT_CODES, Failure, HashMismatch
+from entrypoint.common.errors import EXIT_CODES, Failure, HashMismatch
 
 
 def test_each_kind_of_failure_has_its_own_code() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import gguf
-from builder.gguf import Tensor
-from entrypoint.errors import DamagedModel
+from builder.models import gguf
+from builder.models.gguf import Tensor
+from entrypoint.common.errors import DamagedModel
 
 
 def number(value: int) -> bytes:

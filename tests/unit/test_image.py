@@ -8,7 +8,7 @@ from rich.console import Console
 
 from builder import image, up
 from builder.settings import ROOT
-from entrypoint.catalog import Catalog, Model
+from entrypoint.common.catalog import Catalog, Model
 
 TEMPLATE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from builder import condaenv, receipt, variants
-from builder.checkpoint import _require_code, weights
+from builder import variants
+from builder.environment import condaenv
+from builder.models.checkpoint import _require_code, weights
 from builder.quantizers import itrex
 from builder.settings import ROOT
-from entrypoint import machine
-from entrypoint.catalog import ModelFile
-from entrypoint.engines.itrex import BATCH, PYTHON, TORCH, _Text, require_stack
-from entrypoint.errors import (
+from builder.stage import receipt
+from entrypoint.common import machine
+from entrypoint.common.catalog import ModelFile
+from entrypoint.common.errors import (
     ConfigFailure,
     DamagedModel,
     DiskFull,
@@ -26,7 +27,8 @@ from entrypoint.errors import (
     StageMissing,
     UsageFailure,
 )
-from entrypoint.machine import Memory
+from entrypoint.common.machine import Memory
+from entrypoint.engines.itrex import BATCH, PYTHON, TORCH, _Text, require_stack
 
 GIB = 2**30
 CHATGLM3 = {
@@ -123,7 +125,7 @@ def test_what_it_takes_is_told_and_a_small_disk_refused(
 ) -> None:
     def room(amount: int) -> None:
         usage = type("Usage", (), {"free": amount})
-        monkeypatch.setattr("builder.disk.shutil.disk_usage", lambda _folder: usage)
+        monkeypatch.setattr("builder.stage.disk.shutil.disk_usage", lambda _folder: usage)
 
     free(32 * GIB)
     room(6 * GIB)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from entrypoint.answers.questions import Point
+from entrypoint.common.errors import EngineCrashed, MessageTooLong
 from entrypoint.compare import scores
 from entrypoint.compare.judge import PATIENCE, Judge, Outcome, Verdict, Verdicts, read
 from entrypoint.compare.report import Question, Reply
 from entrypoint.engines import Answer, Engine, Options, Prompt, Usage
-from entrypoint.errors import EngineCrashed, MessageTooLong
-from entrypoint.questions import Point
 
 USAGE = Usage(9, 0, 1, 0.1, 50.0, "stop")
 NAMES = ("good", "bad")

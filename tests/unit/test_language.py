@@ -11,9 +11,9 @@ import pytest
 from jinja2 import Environment, nodes
 
 from builder.settings import ROOT
-from entrypoint import language
-from entrypoint.errors import EXIT_CODES
-from entrypoint.language import _
+from entrypoint.common import language
+from entrypoint.common.errors import EXIT_CODES
+from entrypoint.common.language import _
 
 SIDES = ("entrypoint", "builder")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import conda, lock
+from builder.environment import conda, lock
 from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, LockDrift
+from entrypoint.common.errors import ConfigFailure, LockDrift
 
 DEAD = "http://127.0.0.1:9"  # nobody listens on the port `discard`
 

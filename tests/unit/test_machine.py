@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import machine
-from entrypoint.catalog import Catalog, Model
-from entrypoint.errors import NotEnoughMemory, NotWritable
-from entrypoint.machine import Memory
+from entrypoint.common import machine
+from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.errors import NotEnoughMemory, NotWritable
+from entrypoint.common.machine import Memory
 
 MACHINES = Path(__file__).with_name("machines")
 LIMIT = 256 * 2**20

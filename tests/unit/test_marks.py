@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from entrypoint.common.errors import ConfigFailure, NotUtf8, NotWritable
 from entrypoint.compare import marks, scores
 from entrypoint.compare.report import Marked, Question, Reply
-from entrypoint.errors import ConfigFailure, NotUtf8, NotWritable
 
 NAMES = ("one", "two")
 

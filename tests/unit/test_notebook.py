@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from entrypoint import notebook
-from entrypoint.errors import AddressInUse, NotWritable, StageMissing, UsageFailure
+from entrypoint.common.errors import AddressInUse, NotWritable, StageMissing, UsageFailure
 
 
 @pytest.fixture

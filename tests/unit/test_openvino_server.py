@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from entrypoint.engines import Options
-from entrypoint.engines.openvino_server import BLOCK, HALF, Call, Job, Prefixes, cut
+from entrypoint.engines.openvino.server import BLOCK, HALF, Call, Job, Prefixes, cut
 
 
 @pytest.mark.parametrize(

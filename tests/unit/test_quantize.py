@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from builder import memory, quantize
-from builder.gguf import Header, Tensor
-from builder.models import Intent
-from builder.quantizers import llamacpp
+from builder.models.gguf import Header, Tensor
+from builder.models.intents import Intent
+from builder.quantizers import llamacpp, memory, quantize
 from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, UnknownModel, UsageFailure
+from entrypoint.common.errors import ConfigFailure, UnknownModel, UsageFailure
 
 QWEN: dict[str, Any] = {
     "general.architecture": "qwen2",

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from builder.settings import ROOT
-from entrypoint import questions
-from entrypoint.errors import ConfigFailure, NotUtf8
-from entrypoint.questions import Checker, Point, Question
+from entrypoint.answers import questions
+from entrypoint.answers.questions import Checker, Point, Question
+from entrypoint.common.errors import ConfigFailure, NotUtf8
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import receipt
+from builder.stage import receipt
 
 INPUTS = {"lock": "abc"}
 

@@ -12,7 +12,7 @@ from builder.settings import ROOT
 BUILD = """
 import sys
 from pathlib import Path
-from builder import report
+from builder.stage import report
 with report.following(Path(sys.argv[1])):
     input()
 """

@@ -7,11 +7,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from docs import schema
-from entrypoint import results
-from entrypoint.catalog import ModelFile
+from entrypoint.answers import results
+from entrypoint.answers.results import Answer, Loaded, Machine, Run, Sampling, Store, Turn
+from entrypoint.common.catalog import ModelFile
+from entrypoint.common.errors import ConfigFailure, NotWritable
 from entrypoint.engines import Usage
-from entrypoint.errors import ConfigFailure, NotWritable
-from entrypoint.results import Answer, Loaded, Machine, Run, Sampling, Store, Turn
 
 USAGE = Usage(
     prompt_tokens=9,

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from builder.run import run
-from entrypoint.errors import CommandFailed, DiskFull, Failure
+from builder.stage.run import run
+from entrypoint.common.errors import CommandFailed, DiskFull, Failure
 
 
 @pytest.mark.parametrize(

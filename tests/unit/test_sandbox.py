@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import sandbox
+from entrypoint.compare import sandbox
 
 REFUSED = "PermissionError: [Errno 1] Operation not permitted"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import scratch
+from builder.stage import scratch
 
 KEEP = """
 import sys, time
 from pathlib import Path
-from builder import scratch
+from builder.stage import scratch
 with scratch.folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("done")
     print("working", flush=True)

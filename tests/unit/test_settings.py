@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder import settings
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -1,4 +1,4 @@
-from entrypoint import table
+from entrypoint.common import table
 
 
 def test_chinese_takes_two_cells() -> None:

@@ -12,7 +12,7 @@ from builder.settings import ROOT
 
 ECHO = """
 import select, sys
-from entrypoint import terminal
+from entrypoint.chat import terminal
 with terminal.person([]) as read:
     while True:
         try:

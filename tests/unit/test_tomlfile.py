@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import tomlfile
-from entrypoint.errors import ConfigFailure, NotUtf8
+from entrypoint.common import tomlfile
+from entrypoint.common.errors import ConfigFailure, NotUtf8
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import questions, transcript
-from entrypoint.catalog import ModelFile
+from entrypoint.answers import questions
+from entrypoint.answers.questions import Question
+from entrypoint.answers.results import Answer, Run, Sampling, Turn
+from entrypoint.battery import transcript
+from entrypoint.common.catalog import ModelFile
+from entrypoint.common.errors import ConfigFailure, NotUtf8
 from entrypoint.engines import Usage
-from entrypoint.errors import ConfigFailure, NotUtf8
-from entrypoint.questions import Question
-from entrypoint.results import Answer, Run, Sampling, Turn
 
 USAGE = Usage(9, 2, 4, 0.1, rate=50.0, finish_reason="stop")
 RUN = Run(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import trim
+from builder.environment import trim
 
 
 @pytest.mark.parametrize(

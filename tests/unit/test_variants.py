@@ -7,10 +7,10 @@ import pytest
 
 from builder import settings as configuration
 from builder import variants
-from builder.quantize import QUANTIZERS
+from builder.quantizers.quantize import QUANTIZERS
 from builder.settings import ROOT, Settings
 from builder.variants import Variant
-from entrypoint.errors import UsageFailure
+from entrypoint.common.errors import UsageFailure
 
 OTHER = Variant("other", "elsewhere", compiled=False, packing=1, bounds=(1, 1))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import wheelhouse
+from builder.environment import wheelhouse
 
 
 @pytest.mark.parametrize("prefix", [sys.prefix, sys.base_prefix], ids=["venv", "prefix"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from builder import engine as engines
+from builder.image import daemon as engines
 
 PIECE = 1 << 16
 

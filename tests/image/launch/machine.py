@@ -17,8 +17,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from builder import receipt, scratch
 from builder.settings import Settings
+from builder.stage import receipt, scratch
 
 from .conftest import free_port, install, wait_for
 

@@ -13,7 +13,7 @@ from builder.launch import compose, targets
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from docker import DockerClient
-from entrypoint.errors import NotReady
+from entrypoint.common.errors import NotReady
 
 from .conftest import free_port, install
 

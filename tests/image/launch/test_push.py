@@ -12,7 +12,7 @@ from builder.launch import push
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from docker import DockerClient
-from entrypoint.errors import ConfigFailure, ImageMissing, Refused
+from entrypoint.common.errors import ConfigFailure, ImageMissing, Refused
 
 from .conftest import Registry, forget, free_port, serve
 

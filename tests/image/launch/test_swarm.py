@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from builder.image.layers import PREFIX
 from builder.launch import push, swarm
 from builder.launch.deployment import Deployment, Swarm
-from builder.layers import PREFIX
 from builder.settings import Settings
 from docker import DockerClient
-from entrypoint.errors import NotReady, Refused
+from entrypoint.common.errors import NotReady, Refused
 
 from .conftest import Registry, free_port, wait_for
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from builder import engine as engines
-from builder.launch import push, userdata
+from builder.image import daemon as engines
+from builder.launch import push
+from builder.launch.alibaba import userdata
 from builder.launch.deployment import Deployment, Ecs
-from builder.run import run as run_program
 from builder.settings import Settings
+from builder.stage.run import run as run_program
 from docker import DockerClient
 
 from . import machine as machines

@@ -8,7 +8,7 @@ import yaml
 
 from builder.launch import compose
 from builder.launch.deployment import Compose, Deployment
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 
 def test_the_rendered_file(

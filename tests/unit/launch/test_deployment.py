@@ -13,7 +13,7 @@ import pytest
 from builder.launch import deployment
 from builder.launch.deployment import Deployment
 from builder.settings import ROOT
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 EXAMPLE = ROOT / "deploy.example.toml"
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from builder.launch import dsw
+from builder.launch.alibaba import dsw
 from builder.launch.deployment import Deployment, Dsw
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 
 def test_the_rendered_file(

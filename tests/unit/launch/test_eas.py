@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from builder.launch import eas
+from builder.launch.alibaba import eas
 from builder.launch.deployment import Deployment, Eas
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 PUBLIC = Eas(
     instance_type="ecs.g8i.xlarge",

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from builder.launch import ecs, userdata
+from builder.launch.alibaba import ecs, userdata
 from builder.launch.deployment import Deployment, Ecs
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder.launch import history
-from entrypoint.errors import NotReady
+from entrypoint.common.errors import NotReady
 
 
 class Machine:

@@ -10,7 +10,7 @@ import yaml
 
 from builder.launch import k8s
 from builder.launch.deployment import Deployment, K8s
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 VERSIONS = ("1.25", "1.31", "1.37")
 

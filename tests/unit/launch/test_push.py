@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import receipt
 from builder.launch import push
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
-from entrypoint.errors import ConfigFailure, Refused, StageMissing
+from builder.stage import receipt
+from entrypoint.common.errors import ConfigFailure, Refused, StageMissing
 
 REPOSITORY = "registry.example.com/team/llmdeploy"
 REFERENCE = REPOSITORY + "@sha256:" + "a" * 64

@@ -7,7 +7,7 @@ import pytest
 
 from builder.launch import swarm
 from builder.launch.deployment import Deployment, Swarm
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 
 
 def test_the_rendered_file(

@@ -11,7 +11,7 @@ import pytest
 from builder.launch import service, targets
 from builder.launch.deployment import Deployment
 from builder.settings import ROOT, Settings
-from entrypoint.errors import ConfigFailure, NotEnoughMemory, UsageFailure
+from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, UsageFailure
 
 CATALOG = {
     "schema": 1,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.engines import Options
-from entrypoint.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.serve.keys import Keys
 from tests.served import Serve, Served, until
 

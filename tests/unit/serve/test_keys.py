@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.errors import ConfigFailure
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.serve.keys import Keys
 
 

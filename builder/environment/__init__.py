@@ -1,0 +1,1 @@
+"""Conda environments: locked, linked, packed, restored."""

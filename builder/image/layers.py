@@ -1,0 +1,168 @@
+"""The layers of the image: what goes into each, written as a tar whose bytes repeat.
+
+A layer is first laid out in dist/image/ENGINE/roots/NAME as it will lie in the image, then written
+to dist/image/ENGINE/layers/NAME.tar. One whose inputs did not change is left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.image import base
+from builder.settings import ROOT, Settings
+from builder.stage import archive, receipt, report, scratch
+from builder.stage.run import run
+from builder.variants import VARIANTS, Variant
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.language import _
+
+PREFIX = "opt/llmdeploy"
+
+# Of the packed environment, what only serves a person at a shell.
+UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
+
+SCRIPT = f"""#!/{PREFIX}/bin/python3
+import sys
+
+from entrypoint.__main__ import main
+
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: `inputs` decide its content, `fill` writes that below a folder, as from /."""
+
+    name: str
+    inputs: Mapping[str, str]
+    fill: Callable[[Path], None]
+
+
+def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Layer]:
+    """Yield the layers from bottom to top; `environment` is the packed environment's SHA-256."""
+    tarball = settings.packed
+    recipe = {
+        "recipe": _digest(
+            ROOT / "builder" / name for name in ("stage/archive.py", "image/layers.py")
+        )
+    }
+    if not settings.base:
+        debs = base.packages(settings)
+        inputs = {deb.name: receipt.sha256(deb) for deb in debs}
+        recipe_of_base = {"base": receipt.sha256(Path(base.__file__))}
+        yield Layer("base", recipe | recipe_of_base | inputs, lambda root: base.unpack(debs, root))
+    yield Layer("env", recipe | {"env": environment}, lambda root: _environment(tarball, root))
+    for model in chosen.models:
+        yield _model(settings, model, recipe)
+    program = {
+        "program": _digest([ROOT / "pyproject.toml", *_sources()]),
+        "catalog": receipt.digest(dataclasses.asdict(chosen)),
+        "env": environment,
+    }
+    python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
+    yield Layer(
+        "code", recipe | program, lambda root: _program(root, python, chosen, settings.variant)
+    )
+
+
+def write(folder: Path, layer: Layer) -> None:
+    """Lay out a layer and write its tar below `folder`, unless both are there and current."""
+    root, tar = folder / "roots" / layer.name, folder / "layers" / f"{layer.name}.tar"
+    record = folder / "layers" / f"{layer.name}.json"
+    if root.is_dir() and receipt.current(record, layer.inputs):
+        return
+    report.say(_("writing the layer {name}").format(name=layer.name))
+    shutil.rmtree(root, ignore_errors=True)
+    record.unlink(missing_ok=True)
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with scratch.folder(folder / "scratch") as work:
+        filled = work / layer.name
+        filled.mkdir()
+        layer.fill(filled)
+        archive.write_tar(filled, tar)
+        filled.rename(root)
+    receipt.write(record, layer.inputs, [tar])
+
+
+def _environment(tarball: Path, root: Path) -> None:
+    from builder.environment.tarball import relocate  # which brings conda-pack and rattler with it
+
+    prefix = root / PREFIX
+    archive.extract(tarball, prefix)
+    relocate(prefix, Path("/", PREFIX))
+    for pattern in UNNEEDED:
+        for path in prefix.glob(pattern):
+            path.unlink()
+
+
+def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer:
+    def fill(root: Path) -> None:
+        for file in model.files:
+            target = root / "models" / model.name / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(settings.ready_dir / model.name / file.path, target)
+
+    hashes = {file.path: file.sha256 for file in model.files}
+    return Layer(f"model-{model.name}", {**recipe, **hashes}, fill)
+
+
+def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:
+    """Install the wheel, its command, and the list of the models that this image has."""
+    with tempfile.TemporaryDirectory() as work:
+        run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", work],
+            cwd=ROOT,
+            env={"SOURCE_DATE_EPOCH": str(archive.EPOCH)},
+        )
+        [wheel] = Path(work).glob("*.whl")
+        version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+        packages = root / PREFIX / f"lib/python{version}/site-packages"
+        with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
+            content.extractall(packages)
+    for other in set(VARIANTS) - {variant.engine}:  # an image has its own engine only
+        for path in (packages / "entrypoint/engines").glob(f"{other}*.py"):
+            path.unlink()
+    # The image is read-only, so bytecode is made here, valid whatever the time of the source.
+    compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode
+    run([python, "-m", "compileall", "-q", *compiled, packages], env=repeat)
+    command = root / PREFIX / "bin/llmdeploy"
+    command.parent.mkdir()
+    command.write_text(SCRIPT)
+    command.chmod(0o755)
+    (root / "models").mkdir()
+    catalog.dump(chosen, root / "models")
+    if variant.kernel:
+        _register_kernel(root, variant.kernel)
+
+
+def _register_kernel(root: Path, name: str) -> None:
+    """Let every Jupyter in the image offer the environment's Python by this name."""
+    spec = root / f"usr/local/share/jupyter/kernels/{name}/kernel.json"
+    spec.parent.mkdir(parents=True)
+    launch = [f"/{PREFIX}/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": launch, "display_name": name, "language": "python"}
+    spec.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _sources() -> Iterator[Path]:
+    """Yield the files that the program's wheel is made of."""
+    for path in (ROOT / "entrypoint").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            yield path
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return receipt.digest({str(path.relative_to(ROOT)): receipt.sha256(path) for path in paths})

@@ -1,0 +1,1 @@
+"""Programs that another Python runs, started by their path."""

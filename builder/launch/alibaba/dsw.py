@@ -1,0 +1,170 @@
+"""PAI-DSW: an interactive instance of Alibaba Cloud with the image's environment in it.
+
+Meant for the image of the engine `itrex`. Read in public sources and not tried on a real account:
+see docs/launch.md.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from builder.launch import alibaba, ready, service
+from builder.launch.alibaba import call, find
+from builder.launch.deployment import Deployment, Dsw
+from builder.settings import Settings
+from entrypoint.common.errors import ConfigFailure, NotReady
+from entrypoint.common.language import _
+
+FILE: Final = "instance.json"
+FAILED: Final = "Failed"
+ENDED: Final = ("Stopped", FAILED)
+
+
+def render(deployment: Deployment, image: str) -> dict[str, str]:
+    """Return the CreateInstance request."""
+    request = _request(deployment, _table(deployment), image)
+    return {FILE: json.dumps(request, indent=2) + "\n"}
+
+
+def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
+    """Create the instance unless it is there, and wait until it runs; print its address.
+
+    Raises NotReady, Refused, ConfigFailure if one with another image has this name.
+    """
+    wanted = _request(deployment, _table(deployment), image)
+    place = Place(deployment, _table(deployment))
+    before = place.look()
+    if before and before.image_url != image:
+        raise ConfigFailure(
+            _("{name} is there already, with the image {image}.").format(
+                name=place.name, image=before.image_url
+            ),
+            _("What is not below /mnt/workspace would be lost."),
+            _("Save it, then run: ./llmdeploy teardown dsw"),
+        )
+    with ExitStack() as undo:
+        if before is None:
+            undo.callback(place.remove)
+            call(place.create, wanted)
+        place.wait()
+        undo.pop_all()
+    found = place.look()
+    print(found.instance_url if found else "")
+
+
+def status(_settings: Settings, deployment: Deployment) -> None:
+    """Print the state of the instance, its specification and its address."""
+    found = Place(deployment, _table(deployment)).look()
+    row = (found.status, found.ecs_spec, found.instance_url) if found else ("-", "-", "-")
+    service.table([(_("state"), _("type"), _("address")), tuple(map(str, row))])
+
+
+def teardown(_settings: Settings, deployment: Deployment) -> None:
+    """Stop and delete the instance; nothing there is no error."""
+    Place(deployment, _table(deployment)).remove()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one instance of a region is looked for."""
+
+    deployment: Deployment
+    dsw: Dsw
+
+    @property
+    def name(self) -> str:
+        """The instance's name, which may have no hyphens."""
+        return _name(self.deployment)
+
+    @cached_property
+    def client(self) -> Any:
+        """The SDK's client."""
+        from alibabacloud_pai_dsw20220101.client import Client
+
+        return Client(alibaba.configuration(self.deployment, self.dsw.endpoint))
+
+    def look(self) -> Any | None:
+        """Return the instance of this name, None if there is none: names need not be unique."""
+        from alibabacloud_pai_dsw20220101.models import ListInstancesRequest
+
+        request = ListInstancesRequest(
+            instance_name=self.name, workspace_id=self.dsw.workspace, page_size=100
+        )
+        found = call(self.client.list_instances, request).body.instances or []
+        return next((each for each in found if each.instance_name == self.name), None)
+
+    def create(self, wanted: dict[str, Any]) -> None:
+        """Create the instance, unless an earlier attempt did whose answer was lost."""
+        from alibabacloud_pai_dsw20220101.models import CreateInstanceRequest
+
+        if self.look() is None:
+            self.client.create_instance(CreateInstanceRequest().from_map(wanted))
+
+    def wait(self) -> None:
+        """Return when the instance runs; raise NotReady."""
+
+        def met() -> bool:
+            found = self.look()
+            if found and found.status == FAILED:
+                raise NotReady(
+                    _("{name} failed.").format(name=self.name),
+                    str(found.reason_message or ""),
+                    _("What was made is undone."),
+                )
+            return bool(found and found.status == "Running")
+
+        ready.wait(self.name, met, self.deployment.patience, self._why)
+
+    def remove(self) -> None:
+        """Stop and delete the instance, and return when it is gone."""
+        from alibabacloud_pai_dsw20220101.models import StopInstanceRequest
+
+        found = self.look()
+        if found is None:
+            return
+        if found.status not in ENDED:
+            call(self.client.stop_instance, found.instance_id, StopInstanceRequest())
+            ready.wait(self.name, self._ended, self.deployment.patience, self._why)
+        find(self.client.delete_instance, found.instance_id)
+        ready.wait(self.name, lambda: self.look() is None, self.deployment.patience, self._why)
+
+    def _ended(self) -> bool:
+        found = self.look()
+        return found is None or found.status in ENDED
+
+    def _why(self) -> str:
+        found = self.look()
+        return f"{found.status}: {found.reason_message}" if found else ""
+
+
+def _table(deployment: Deployment) -> Dsw:
+    if deployment.dsw is None:
+        raise ConfigFailure(
+            _("deploy.toml has no table [{name}].").format(name="dsw"),
+            next=_("deploy.example.toml shows what belongs into it."),
+        )
+    return deployment.dsw
+
+
+def _name(deployment: Deployment) -> str:
+    return deployment.name.replace("-", "_")
+
+
+def _request(deployment: Deployment, dsw: Dsw, image: str) -> dict[str, Any]:
+    network = {
+        "VpcId": dsw.vpc,
+        "VSwitchId": dsw.vswitch,
+        "SecurityGroupId": dsw.security_group,
+    }
+    return {
+        "InstanceName": _name(deployment),
+        "ImageUrl": image,
+        "EcsSpec": dsw.instance_type,
+        "WorkspaceId": dsw.workspace,
+        "Accessibility": "PRIVATE",
+        **({"UserVpc": network} if dsw.vpc else {}),
+    }

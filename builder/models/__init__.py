@@ -1,0 +1,1 @@
+"""Models: what is wanted, where it comes from, in which form."""

@@ -1,0 +1,148 @@
+"""`quantize`: fetched models become what an engine opens, INT4, listed in catalog.json."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from builder.models import fetch, intents
+from builder.models.intents import Intent, Models
+from builder.quantizers import Order, Quantizer, itrex, llamacpp, openvino
+from builder.settings import Settings
+from builder.stage import disk, receipt, report, scratch
+from entrypoint.common import catalog
+from entrypoint.common.catalog import Catalog, Model, ModelFile
+from entrypoint.common.errors import DamagedModel, StageMissing
+from entrypoint.common.language import _
+
+QUANTIZERS: Final[Mapping[str, Quantizer]] = {
+    "llamacpp": llamacpp,
+    "openvino": openvino,
+    "itrex": itrex,
+}
+
+
+def quantize(
+    settings: Settings, names: Sequence[str] | None = None, *, type: str | None = None
+) -> None:
+    """Make the models `names` (default: the default one) ready for the engine of the settings.
+
+    `type` is the engine's name of a weight type (default: the one in models.toml). The catalogue
+    lists all models that are ready. Raises UsageFailure, UnknownModel, StageMissing, DamagedModel,
+    ConfigFailure, DiskFull, and what making the engine raises.
+    """
+    known = intents.load()
+    for name in names or [known.default]:
+        intent = known.find(name)
+        wanted = QUANTIZERS[settings.engine].known_type(type or intent.quantization)
+        with report.step(_("Weights of {name}: {type}").format(name=name, type=wanted)):
+            _quantize(settings, intent, wanted)
+    _list(settings, known)
+
+
+def _inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
+    """Return what decides about the bytes of a ready model."""
+    return {
+        "files": receipt.digest(fetch.inputs(intent.name)),
+        "type": type,
+        **QUANTIZERS[settings.engine].inputs(settings, intent),
+    }
+
+
+def _quantize(settings: Settings, intent: Intent, type: str) -> None:
+    raw = settings.dist_dir / "models" / "raw" / intent.name
+    ready = settings.ready_dir / intent.name
+    inputs = _inputs(settings, intent, type)
+    if receipt.current(ready / "receipt.json", inputs):
+        report.say(_("nothing changed"))
+        return
+    fetched = _fetched(raw, intent.name)
+    with disk.guard(ready), scratch.folder(ready.with_name(f".{ready.name}.partial")) as work:
+        made = work / "made"
+        made.mkdir()
+        order = Order(intent, type, raw, made, work)
+        QUANTIZERS[settings.engine].make(settings, order)
+        files = sorted(path for path in made.rglob("*") if path.is_file())
+        receipt.write(made / "receipt.json", inputs, files, source=fetched["source"])
+        shutil.rmtree(ready, ignore_errors=True)
+        made.rename(ready)
+
+
+def _fetched(raw: Path, name: str) -> Mapping[str, Any]:
+    """Return the receipt of a fetched model whose files are still what was fetched."""
+    found, wanted = receipt.read(raw / "receipt.json"), fetch.inputs(name)
+    if found is None or found["inputs"] != wanted:
+        raise StageMissing(
+            _("{name} has not been fetched.").format(name=name),
+            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=name),
+        )
+    if not receipt.current(raw / "receipt.json", wanted):
+        raise DamagedModel(
+            _("The files in {path} are not those that were fetched.").format(path=raw),
+            next=_("Fetch them again: ./llmdeploy fetch {name}").format(name=name),
+        )
+    return found
+
+
+def _list(settings: Settings, known: Models) -> None:
+    """Write the catalogue of all models that are ready."""
+    entries = []
+    for path in sorted(settings.ready_dir.glob("*/receipt.json")):
+        intent, made = known.intents.get(path.parent.name), receipt.read(path)
+        if intent is None or made is None:
+            continue
+        if receipt.current(path, _inputs(settings, intent, made["inputs"]["type"])):
+            entries.append(_entry(settings, path.parent, intent, made))
+        else:
+            report.say(
+                _("{name} is out of date and left out; renew it: ./llmdeploy {task}").format(
+                    name=intent.name, task=settings.task(f"quantize {intent.name}")
+                )
+            )
+    names = [entry.name for entry in entries]
+    default = known.default if known.default in names else names[0]
+    catalog.dump(Catalog(default, tuple(entries)), settings.ready_dir)
+
+
+def _entry(settings: Settings, folder: Path, intent: Intent, made: Mapping[str, Any]) -> Model:
+    """Return what the catalogue says of a ready model, of whose receipt `made` is the content."""
+    need = QUANTIZERS[settings.engine].measure(folder, intent)
+    source, revision = _origin(intent, made["source"])
+    return Model(
+        name=intent.name,
+        display_name=intent.display_name,
+        engine=settings.engine,
+        quantization=made["inputs"]["type"],
+        context=need.context,
+        memory=need.memory,
+        memory_each=need.memory_each,
+        languages=intent.languages,
+        license=intent.license,
+        source=source,
+        revision=revision,
+        chat_template=intent.chat_template,
+        stop=intent.stop,
+        files=tuple(
+            ModelFile(path, entry["size"], entry["sha256"])
+            for path, entry in sorted(made["outputs"].items())
+        ),
+    )
+
+
+def _origin(intent: Intent, kind: str) -> tuple[str, str]:
+    """Return from where the model came, and its revision there, if that kind of source has one."""
+    for source in intent.sources:
+        if intents.kind(source) != kind:
+            continue
+        match source:
+            case intents.ModelScope(repository, revision) | intents.HuggingFace(
+                repository, revision
+            ):
+                return f"{kind}:{repository}", revision
+            case intents.Wheel(packages):
+                return f"{kind}:{','.join(package.split()[0] for package in packages)}", ""
+            case intents.Url(place) | intents.Dir(place):
+                return f"{kind}:{place}", ""
+    return kind, ""

@@ -1,0 +1,1 @@
+"""What every stage of the build stands on: files, receipts, programs, messages."""

@@ -1,0 +1,48 @@
+"""Disk space: asked for before the work, and named when it ends during it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from entrypoint.common.errors import DiskFull
+from entrypoint.common.language import _
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
+
+
+def is_full(output: str) -> bool:
+    """Tell whether what a program printed says that the disk is full."""
+    return any(os.strerror(number).lower() in output.lower() for number in FULL)
+
+
+def require(folder: Path, size: int) -> None:
+    """Raise DiskFull if `folder` has no room for `size` more bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DiskFull(
+            _("There is no room for {size:.1f} MB in {folder}.").format(
+                size=size / 1e6, folder=folder
+            ),
+            _("{free:.1f} MB are free.").format(free=free / 1e6),
+            _("Free some space and run the same task again."),
+        )
+
+
+@contextmanager
+def guard(target: Path) -> Iterator[None]:
+    """Turn the operating system's word that the disk is full into DiskFull, naming `target`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFull(
+            _("The disk became full while writing {path}.").format(path=target),
+            next=_("Free some space and run the same task again."),
+        ) from None

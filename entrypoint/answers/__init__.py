@@ -1,0 +1,1 @@
+"""Questions and answers: what `battery` writes and `compare` reads."""

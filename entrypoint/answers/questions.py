@@ -1,0 +1,123 @@
+"""Lists of questions for the battery: the tutorial's ten, or a person's own TOML file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from entrypoint.common import tomlfile
+from entrypoint.common.errors import ConfigFailure
+from entrypoint.common.language import _
+
+TUTORIAL = Path(__file__).with_name("questions.toml")
+
+# What the tutorial compares models by: fluency and readability, hard problems, humour and
+# creativity, accuracy and knowledge, consistency and logic. Every answer counts for the first.
+Dimension: TypeAlias = Literal["fluency", "hard", "humour", "accuracy", "logic"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A table [[questions.points]]: one thing that a right answer says.
+
+    `says` is it in words. It counts as said if the pattern `must` is found in the answer and
+    `never` is not (Python's regular expressions; capitals and small letters are the same). With
+    neither of them only a judge can tell.
+    """
+
+    says: str
+    must: str = ""
+    never: str = ""
+
+
+@dataclass(frozen=True)
+class Checker:
+    """A table [questions.checker]: the answer's program is run, with `input` typed to it.
+
+    Each run must print something in which the pattern `prints` is found.
+    """
+
+    kind: Literal["python-program"]
+    prints: str
+    input: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One table [[questions]]: a name to find its answers by, what is asked, what is right.
+
+    `text` is asked; or each of `turns`, one after the other in one conversation, of which the last
+    answer is checked. `language` is that of a right answer, "" if any will do. `format` is "code"
+    if the answer must have a block of code.
+    """
+
+    id: str
+    text: str = ""
+    turns: tuple[str, ...] = ()
+    dimensions: tuple[Dimension, ...] = ()
+    language: Literal["zh", "en", ""] = ""
+    format: Literal["code", ""] = ""
+    points: tuple[Point, ...] = ()
+    checker: Checker | None = None
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """What is asked, turn by turn."""
+        return self.turns or (self.text,)
+
+
+@dataclass(frozen=True)
+class _File:
+    questions: tuple[dict[str, object], ...]
+
+
+def load(path: Path = TUTORIAL) -> tuple[Question, ...]:
+    """Read a list of questions; raise ConfigFailure or NotUtf8 saying what is wrong where."""
+    tables = tomlfile.record(_File, tomlfile.read(path), str(path)).questions
+    if not tables:
+        raise ConfigFailure(
+            _("{path} has no questions.").format(path=path),
+            next=_('Write one as: [[questions]], id = "name", text = "..."'),
+        )
+    questions = tuple(
+        _question(table, _("{path}, question {number}").format(path=path, number=n))
+        for n, table in enumerate(tables, 1)
+    )
+    twice = [name for name, count in Counter(each.id for each in questions).items() if count > 1]
+    if twice:
+        raise ConfigFailure(
+            _("{path} has several questions called {names}.").format(
+                path=path, names=", ".join(twice)
+            ),
+            next=_("Give each question an id of its own."),
+        )
+    return questions
+
+
+def _question(table: dict[str, object], where: str) -> Question:
+    question = tomlfile.record(Question, table, where)
+    if bool(question.text) == bool(question.turns):
+        raise ConfigFailure(
+            _("{where} needs either the key {one} or the key {other}.").format(
+                where=where, one="'text'", other="'turns'"
+            )
+        )
+    for key, texts in (("id", (question.id,)), ("text", question.asks)):
+        if not all(text.strip() for text in texts):
+            raise ConfigFailure(_("{where}: {key} is empty.").format(where=where, key=key))
+    patterns = [pattern for point in question.points for pattern in (point.must, point.never)]
+    if question.checker:
+        patterns.append(question.checker.prints)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigFailure(
+                _("{where}: {pattern} is not a pattern: {error}").format(
+                    where=where, pattern=repr(pattern), error=error
+                )
+            ) from None
+    return question

@@ -1,0 +1,396 @@
+"""The mode `battery`: asks models a list of questions, several at once, and keeps the answers.
+
+Answers go to standard output as the tutorial prints them, in the order of the questions. With
+--output they are also kept in `answers.jsonl`, one line each, on the disk as soon as they end: with
+--resume a battery that was killed goes on. `transcript.md` shows the same answers to people.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import entrypoint
+from entrypoint import conversation
+from entrypoint.answers import questions, results
+from entrypoint.answers.questions import Question
+from entrypoint.answers.results import Answer, Machine, Run, Sampling, Store, Turn
+from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
+from entrypoint.battery import plan as plans
+from entrypoint.battery import transcript
+from entrypoint.battery.plan import Plan
+from entrypoint.battery.progress import Page, Progress
+from entrypoint.battery.transcript import HEADING
+from entrypoint.common import catalog, machine
+from entrypoint.common.catalog import Model
+from entrypoint.common.errors import (
+    ConfigFailure,
+    EngineCrashed,
+    Failure,
+    MessageTooLong,
+    UsageFailure,
+)
+from entrypoint.common.language import _
+from entrypoint.conversation import Conversation
+from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine
+
+DEFAULTS = Options(temperature=0, max_tokens=512)
+PER_CORE = 8  # answers at once: more make none faster, and each takes memory
+ELSEWHERE = 4  # answers at once from an endpoint, of whose cores we know nothing
+
+# The number of a question, and a piece of its answer, or the answer itself, or why there is none.
+Event: TypeAlias = tuple[int, str | Answer | BaseException]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are asked: what its answers are kept under, and how it is opened."""
+
+    title: str
+    run: Run
+    parallel: int
+    machine: Callable[[], Machine]
+    open: Callable[[], Engine]
+
+    @property
+    def options(self) -> Options:
+        """How its answers are sampled."""
+        return Options(**asdict(self.run.options)) if self.run.options else DEFAULTS
+
+
+def register(commands: Commands) -> None:
+    """Add the command `battery`."""
+    parser = commands.add_parser(
+        "battery",
+        help=_("ask models a list of questions and keep the answers"),
+        description=_(
+            "Asks each question in a conversation of its own. Unless set otherwise, an answer has"
+            " at most {tokens} tokens and temperature 0. Answers that are computed at once may"
+            " differ from one time to the next; with --parallel 1 they are the same."
+        ).format(tokens=DEFAULTS.max_tokens),
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help=_("which model; repeat it for several (default: the catalogue's)"),
+    )
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        default=questions.TUTORIAL,
+        metavar="FILE",
+        help=_("a TOML file with your own questions (default: the tutorial's ten)"),
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help=_("keep the answers here"),
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help=_("go on with the battery that was begun there; nothing else need be said"),
+    )
+    parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
+    parser.add_argument(
+        "--parallel",
+        type=between(int, 1, 256),
+        metavar="N",
+        help=_("how many answers at once (default: as cores and memory allow)"),
+    )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help=_("ask a model behind OpenAI's API; its key is in the variable LLMDEPLOY_API_KEY"),
+    )
+    parser.add_argument(
+        "--import",
+        dest="printed",
+        type=Path,
+        metavar="FILE",
+        help=_("ask nobody: take the answers from a printed transcript, and keep them"),
+    )
+    parser.add_argument("--model-name", metavar="NAME", help=_("whose answers the transcript has"))
+    add_sampling(parser, DEFAULTS)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> None:
+    """Ask each model every question that the output folder has no answer to yet."""
+    if arguments.resume:
+        _require_alone(arguments)
+        plan = plans.load(arguments.resume)
+    else:
+        asked = questions.load(arguments.questions)
+        if arguments.printed or arguments.model_name:
+            _import(arguments, asked)
+            return
+        plan = Plan(tuple(_runs(arguments)), asked, arguments.parallel)
+    contenders = [_contender(each, plan) for each in plan.runs]
+    folder = arguments.resume or arguments.output
+    with _store(folder) as store:
+        if arguments.output:
+            plans.save(plan, folder)
+        try:
+            _ask_all(contenders, plan.questions, store)
+        except (KeyboardInterrupt, Failure):
+            if folder:
+                _say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
+            raise
+
+
+def _require_alone(arguments: Namespace) -> None:
+    """Refuse what would change a battery that has begun."""
+    others = ("model", "output", "system", "parallel", "endpoint", "printed", "model_name")
+    told = any(getattr(arguments, name) for name in others)
+    if told or arguments.questions != questions.TUTORIAL or sampling(arguments) != DEFAULTS:
+        raise UsageFailure(
+            _("A battery goes on as it began."), next=_("Leave out all options but --resume.")
+        )
+
+
+@contextmanager
+def _store(folder: Path | None) -> Iterator[Store]:
+    """Open the answers so far; write the transcript of what was kept, however the end comes."""
+    with closing(Store(folder)) as store:
+        try:
+            yield store
+        finally:
+            if folder:
+                transcript.write(folder, results.load(folder).answers)
+
+
+def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
+    """Keep the answers of a transcript."""
+    if not (arguments.printed and arguments.model_name and arguments.output):
+        raise UsageFailure(_("Use --import, --model-name and --output together."))
+    found = transcript.read(arguments.printed, asked)
+    run = Run(arguments.model_name, "import")
+    for question, _text in found:
+        if question.turns:
+            raise UsageFailure(
+                _("{name} has several turns, which a transcript cannot show.").format(
+                    name=question.id
+                )
+            )
+    with _store(arguments.output) as store:
+        for question, text in found:
+            if not store.find(run, question.asks):
+                store.add(Answer(question.id, (Turn(question.text, text),), run, ended=_now()))
+    _say(
+        _("{path}: answers to {count} of {all} questions.").format(
+            path=arguments.printed, count=len(found), all=len(asked)
+        )
+    )
+
+
+def _runs(arguments: Namespace) -> Iterator[Run]:
+    """Yield what is to be asked: models of the endpoint, or of the catalogue, that were named."""
+    how = Run("", "", options=_sampling(sampling(arguments)), system=arguments.system or "")
+    if arguments.endpoint and not arguments.model:
+        raise UsageFailure(
+            _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
+        )
+    if arguments.endpoint:
+        for name in dict.fromkeys(arguments.model):
+            yield replace(how, model=name, engine="endpoint", endpoint=arguments.endpoint)
+        return
+    models = catalog.load(models_folder())
+    for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
+        yield _of(model, how)
+
+
+def _of(model: Model, how: Run) -> Run:
+    """Return a run of a model, sampled and told beforehand as in `how`."""
+    return replace(
+        how,
+        model=model.name,
+        engine=model.engine,
+        quantization=model.quantization,
+        files=model.files,
+    )
+
+
+def _contender(run: Run, plan: Plan) -> Contender:
+    """Return who answers; raise NotEnoughMemory, or ConfigFailure if the model is another now."""
+    if run.endpoint:
+        from entrypoint.engines.endpoint import Endpoint
+
+        endpoint = Endpoint(run.endpoint, run.model)
+        parallel = plan.parallel or ELSEWHERE
+        where = Machine("", "", 0, 0, parallel, entrypoint.__version__)
+        return Contender(run.model, run, parallel, lambda: where, lambda: endpoint)
+    models = catalog.load(models_folder())
+    model = models.find(run.model)
+    if _of(model, run) != run:
+        raise ConfigFailure(
+            _("{name} is not the model any more that this battery began with.").format(
+                name=run.model
+            ),
+            next=_("Start the battery anew, with all its options."),
+        )
+    parallel = plan.parallel or _fitting(model, len(plan.questions))
+    machine.require_memory(model, models, parallel=parallel)
+    return Contender(
+        title=model.display_name,
+        run=run,
+        parallel=parallel,
+        machine=lambda: _here(model.engine, parallel),
+        open=lambda: open_engine(model, models_folder(), parallel=parallel),
+    )
+
+
+def _here(engine: str, parallel: int) -> Machine:
+    backend = find(engine)
+    return Machine(
+        cpu=machine.cpu().model,
+        kernels=backend.kernels() if backend else "",
+        threads=machine.threads(),
+        memory=machine.memory().total,
+        parallel=parallel,
+        version=entrypoint.__version__,
+    )
+
+
+def _fitting(model: Model, most: int) -> int:
+    """Return how many answers at once cores and memory allow, of `most` that are wanted."""
+    free = machine.memory().available
+    counts = range(1, min(most, PER_CORE * machine.threads()) + 1)
+    return max((n for n in counts if machine.need(model, n) <= free), default=1)
+
+
+def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: Store) -> None:
+    """Print all answers of all contenders; compute and keep those that the store does not have."""
+    kept = [
+        {
+            number: answer
+            for number, question in enumerate(asked)
+            if (answer := store.find(each.run, question.asks))
+        }
+        for each in contenders
+    ]
+    count, wanted = sum(map(len, kept)), len(contenders) * len(asked)
+    if count == wanted:
+        _say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
+    elif count:
+        _say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
+    progress = Progress(wanted - count, contenders[0].options.max_tokens)
+    for contender, known in zip(contenders, kept, strict=True):
+        if len(contenders) > 1:
+            print(f"# {contender.title}", flush=True)
+        page = Page(progress)
+        for number, answer in known.items():
+            page.add(number, _printed(number, answer))
+        missing = {n: question for n, question in enumerate(asked) if n not in known}
+        if not missing:  # then the model is not even loaded
+            continue
+        with closing(contender.open()) as engine:
+            progress.begin()
+            for number, answer in _answers(engine, contender, missing, progress):
+                store.add(answer)
+                progress.answered(answer.tokens)
+                page.add(number, _printed(number, answer))
+                if answer.error:
+                    _say(HEADING.format(number=number + 1) + answer.error)
+            progress.pause()
+
+
+def _answers(
+    engine: Engine, contender: Contender, asked: Mapping[int, Question], progress: Progress
+) -> Iterator[tuple[int, Answer]]:
+    """Yield the numbers of questions and their answers, as they end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    stopped = threading.Event()
+    where, local = contender.machine(), not contender.run.endpoint
+
+    def answer(number: int, question: Question) -> None:
+        try:
+            turns, error = _talk(engine, question, contender, tell(number))
+            found = Answer(question.id, turns, contender.run, where, error)
+            memory = machine.peak() if local else None
+            events.put((number, replace(found, memory=memory, ended=_now())))
+        except BaseException as failure:  # noqa: BLE001 - the other thread raises it
+            events.put((number, failure))
+
+    def tell(number: int) -> Callable[[str], None]:
+        def piece(text: str) -> None:
+            if stopped.is_set():
+                raise HungUp
+            events.put((number, text))
+
+        return piece
+
+    workers = ThreadPoolExecutor(contender.parallel)
+    try:
+        for number, question in asked.items():
+            workers.submit(answer, number, question)
+        left = len(asked)
+        while left:
+            number, event = events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if isinstance(event, str):
+                progress.piece()
+                continue
+            left -= 1
+            yield number, event
+    finally:
+        stopped.set()
+        workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _talk(
+    engine: Engine, question: Question, contender: Contender, tell: Callable[[str], None]
+) -> tuple[tuple[Turn, ...], str]:
+    """Ask a question, turn by turn; return the turns, and why they end early if they do."""
+    talk = Conversation(contender.run.system)
+    turns: list[Turn] = []
+    for text in question.asks:
+        begun = time.monotonic()
+        pieces: list[str] = []
+        usage: Usage | None = None
+        try:
+            with closing(engine.stream(talk.messages(text), contender.options)) as stream:
+                for piece in stream:
+                    if isinstance(piece, Usage):
+                        usage = piece
+                    else:
+                        pieces.append(piece)
+                        tell(piece)
+        except MessageTooLong as failure:
+            return (*turns, Turn(text, "")), failure.what
+        if usage is None:
+            raise EngineCrashed(_("The engine ended an answer without a word about why."))
+        turns.append(Turn(text, "".join(pieces), usage, time.monotonic() - begun))
+        talk.turns.append(conversation.Turn(text, turns[-1].answer))
+    return tuple(turns), ""
+
+
+def _printed(number: int, answer: Answer) -> str:
+    return "\n".join((HEADING.format(number=number + 1), *(turn.answer for turn in answer.turns)))
+
+
+def _sampling(options: Options) -> Sampling:
+    return Sampling(options.temperature, options.top_p, options.max_tokens, options.seed)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

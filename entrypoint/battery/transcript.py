@@ -1,0 +1,105 @@
+"""Answers as people read them: the tutorial's printed form, and Markdown."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from entrypoint.answers import results
+from entrypoint.answers.questions import Question
+from entrypoint.answers.results import Answer, Run, Turn
+from entrypoint.common import files
+from entrypoint.common.errors import ConfigFailure, NotUtf8
+from entrypoint.common.language import _
+
+HEADING = "问题{number}："  # the tutorial's, whatever the user's language
+PRINTED = re.compile(r"^问题\s*(\d+)\s*[：:][ \t]*$", re.MULTILINE)
+
+
+def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
+    """Read a transcript in the printed form: the questions that it answers, and their answers.
+
+    A heading counts only if its number follows the last one's: an answer may quote a heading.
+    Raises ConfigFailure or NotUtf8 saying what is wrong.
+    """
+    try:
+        text = textwrap.dedent(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise NotUtf8(
+            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
+            next=_("Convert it first, for example with: iconv -f GB18030 -t UTF-8"),
+        ) from None
+    except OSError as error:
+        raise ConfigFailure(
+            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
+        ) from None
+    headings: list[re.Match[str]] = []
+    for found in PRINTED.finditer(text):
+        if int(found[1]) == len(headings) + 1:
+            headings.append(found)
+    if not headings:
+        raise ConfigFailure(
+            _("{path} has no line {heading} to begin the first answer.").format(
+                path=path, heading=HEADING.format(number=1)
+            )
+        )
+    if len(headings) > len(questions):
+        raise ConfigFailure(
+            _("{path} has {count} answers; there are {known} questions.").format(
+                path=path, count=len(headings), known=len(questions)
+            ),
+            next=_("Name the questions that were asked: --questions FILE"),
+        )
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    answers = [
+        text[heading.end() : end].strip() for heading, end in zip(headings, ends, strict=True)
+    ]
+    return list(zip(questions, answers, strict=False))  # the last ones may be missing
+
+
+def write(folder: Path, answers: Iterable[Answer]) -> None:
+    """Write `folder`/transcript.md anew, in one step; raise NotWritable or DiskFull."""
+    files.write(folder / "transcript.md", markdown(answers).encode())
+
+
+def markdown(answers: Iterable[Answer]) -> str:
+    """Return the answers as Markdown: a chapter for each run, in order."""
+    return "\n".join(
+        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(given, 1))
+        for run, given in results.runs(answers).items()
+    )
+
+
+def _chapter(run: Run) -> str:
+    options = asdict(run.options) | {"system": run.system or None} if run.options else {}
+    facts = [
+        *(f"`{file.sha256}`" for file in run.files),
+        *((run.endpoint,) if run.endpoint else ()),
+        run.engine,
+        *(f"{name} {value}" for name, value in options.items()),
+    ]
+    return f"# {run.model}\n\n{', '.join(facts)}\n"
+
+
+def _section(number: int, answer: Answer) -> str:
+    first, *more = answer.turns
+    heading = f"\n## {HEADING.format(number=number)}{first.question}\n{_quoted(first)}"
+    later = "".join(f"\n**{turn.question}**\n{_quoted(turn)}" for turn in more)
+    return heading + later + (f"\n{answer.error}\n" if answer.error else "")
+
+
+def _quoted(turn: Turn) -> str:
+    """Quote, so that an answer's own headings and open code blocks stay inside it."""
+    quoted = "".join(f"> {line}".rstrip() + "\n" for line in turn.answer.splitlines())
+    if turn.usage is None or turn.seconds is None:
+        return f"\n{quoted}"
+    cost = _("{tokens} tokens in {seconds:.1f} s, {rate:.1f} tok/s, ended by {reason}").format(
+        tokens=turn.usage.completion_tokens,
+        seconds=turn.seconds,
+        rate=turn.usage.rate,
+        reason=turn.usage.finish_reason,
+    )
+    return f"\n{quoted}\n{cost}\n"

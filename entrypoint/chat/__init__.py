@@ -1,0 +1,367 @@
+"""The mode `chat`: a conversation on the terminal, or one turn per line of standard input.
+
+The loop knows callbacks only: a reader, an engine, a writer. Answers go to `write`; prompts, hints
+and errors to `say`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+from entrypoint import conversation
+from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling, shown
+from entrypoint.chat import terminal
+from entrypoint.common import catalog, machine, table
+from entrypoint.common.catalog import Catalog
+from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
+from entrypoint.common.language import _
+from entrypoint.conversation import Conversation, Turn
+from entrypoint.engines import Engine, Options, Usage, open_engine
+
+QUOTES = '"""'
+# Now and then a small model repeats itself without an end: an answer has one all the same.
+DEFAULTS = Options(max_tokens=2048)
+PROMPT, CONTINUED = ">>> ", "... "
+
+
+def register(commands: Commands) -> None:
+    """Add the command `chat`."""
+    parser = commands.add_parser("chat", help=_("talk with a model"))
+    parser.add_argument("--model", metavar="NAME", help=_("which model (default: the catalogue's)"))
+    parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
+    add_sampling(parser, DEFAULTS)
+    parser.add_argument(
+        "--session",
+        type=Path,
+        metavar="FILE",
+        help=_("keep the conversation in this file and go on with it next time"),
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> None:
+    """Chat until standard input ends."""
+    models = catalog.load(models_folder())
+    model = models.find(arguments.model).name
+    talk, session = Conversation(), arguments.session
+    if session and session.exists():
+        talk = conversation.load(session)
+    if arguments.system is not None:
+        talk.system = arguments.system
+    if session:
+        talk.save(session)  # rather now than after the first answer if it cannot be written
+    person = terminal.is_terminal()
+    earlier = [turn.question for turn in talk.turns]
+    reader = terminal.person(earlier) if person else nullcontext(terminal.pipe(sys.stdin.buffer))
+    with reader as read:
+        if person:
+            _say(_("Loading {name}...").format(name=models.find(model).display_name))
+        chat = Chat(
+            models,
+            lambda name: _open(models, name),
+            model,
+            sampling(arguments),
+            talk,
+            read=read,
+            person=person,
+            session=session,
+        )
+        with closing(chat):
+            chat.run()
+
+
+def _open(models: Catalog, name: str) -> Engine:
+    model = models.find(name)
+    machine.require_memory(model, models)
+    return open_engine(model, models_folder())
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Chat:
+    """The loop: reads a line, obeys or answers it, until the reader raises EOFError.
+
+    For a `person`, failures are told and the loop goes on; otherwise they end it. `read` is a
+    `terminal.Reader`; `open_` loads the model of a name.
+    """
+
+    def __init__(
+        self,
+        models: Catalog,
+        open_: Callable[[str], Engine],
+        model: str,
+        options: Options,
+        talk: Conversation,
+        *,
+        read: terminal.Reader,
+        write: Callable[[str], None] = _write,
+        say: Callable[[str], None] = _say,
+        person: bool = False,
+        session: Path | None = None,
+    ) -> None:
+        self._models = models
+        self._open = open_
+        self._model = model
+        self._options = options
+        self._talk = talk
+        self._read, self._write, self._say = read, write, say
+        self._person = person
+        self._session = session
+        self._usage: Usage | None = None
+        self._stopped = ""  # the question whose answer was not completed
+        self._engine = open_(model)
+        # What each command takes, what it does, and how.
+        self._commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
+            "/help": ("", _("show this list"), self._help),
+            "/set": (_("NAME VALUE"), _("change an option; none: back to its default"), self._set),
+            "/show": ("", _("show the model, the options and the conversation"), self._show),
+            "/system": (_("TEXT"), _("change what the model is told beforehand"), self._system),
+            "/model": (_("NAME"), _("go on with another model"), self._change_model),
+            "/clear": ("", _("forget the conversation"), self._clear),
+            "/save": (_("FILE"), _("save the conversation"), self._save),
+            "/load": (_("FILE"), _("go on with a saved conversation"), self._load),
+            "/retry": ("", _("answer the last question again"), self._retry),
+            "/stats": ("", _("show what the last answer cost"), self._stats),
+            "/bye": ("", _("leave (as Ctrl-D does)"), self._bye),
+        }
+
+    def close(self) -> None:
+        """Free the model."""
+        self._engine.close()
+
+    def run(self) -> None:
+        """Go on until the reader ends, or /bye."""
+        if self._person:
+            self._say(_("Ask away, or type /help. Ctrl-D leaves."))
+        while True:
+            try:
+                self._turn()
+            except EOFError:
+                if not self._person and self._usage is None:
+                    self._say(_("Nothing was asked. To chat in a container: docker run -it"))
+                return
+            except KeyboardInterrupt:
+                if not self._person:
+                    raise
+                self._say(_("Ctrl-D or /bye leaves."))
+            except Failure as failure:
+                if not self._person:
+                    raise
+                self._say(str(failure))
+
+    def _turn(self) -> None:
+        line = self._read(PROMPT).strip()
+        if line.startswith(QUOTES):
+            line = self._quoted(line.removeprefix(QUOTES))
+        elif line.startswith("/"):
+            self._obey(line)
+            return
+        if line:
+            self._ask(line)
+
+    def _quoted(self, text: str) -> str:
+        """Read on until the closing quotes."""
+        while not text.rstrip().endswith(QUOTES):
+            try:
+                text += "\n" + self._read(CONTINUED)
+            except EOFError:
+                raise UsageFailure(
+                    _("The input ended before the closing {quotes}.").format(quotes=QUOTES)
+                ) from None
+        return text.rstrip().removesuffix(QUOTES).strip()
+
+    def _ask(self, question: str) -> bool:
+        """Answer a question; return whether the answer is complete, so that the turn counts."""
+        self._stopped = question
+        try:
+            answer = self._answer(question)
+        except KeyboardInterrupt:
+            if not self._person:
+                raise
+            self._say(_("Stopped. The model forgets this turn; /retry asks again."))
+            return False
+        except (EngineCrashed, NotEnoughMemory):
+            if self._person:
+                self._reopen(self._model)
+            raise
+        self._stopped = ""
+        self._talk.turns.append(Turn(question, answer))
+        self._keep()
+        return True
+
+    def _answer(self, question: str) -> str:
+        context = self._engine.context
+        room = min(self._options.max_tokens or context, context // 4)
+        if gone := self._talk.fit(question, self._engine.count_tokens, context, room):
+            self._say(
+                _("The context is full. Oldest turns that the model no longer sees: {n}.").format(
+                    n=gone
+                )
+            )
+        answer = ""
+        try:
+            with closing(self._engine.stream(self._talk.messages(question), self._options)) as all_:
+                for piece in all_:
+                    if isinstance(piece, Usage):
+                        self._usage = piece
+                    else:
+                        self._write(piece)
+                        answer += piece
+        finally:
+            self._write("\n")
+        if self._usage and self._usage.finish_reason == "length":
+            self._say(_("The answer was cut: it reached its limit of tokens."))
+        return answer
+
+    def _reopen(self, name: str) -> None:
+        self._engine.close()
+        self._engine = self._open(name)
+        self._model = name
+
+    def _keep(self) -> None:
+        """Save the session, if there is one."""
+        if self._session:
+            self._talk.save(self._session)
+
+    def _obey(self, line: str) -> None:
+        name, _space, rest = line.partition(" ")
+        try:
+            _takes, _does, how = self._commands[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self._commands, n=1)
+            raise UsageFailure(
+                _("There is no command {name}.").format(name=name),
+                _("Did you mean {name}?").format(name=near[0]) if near else "",
+                _("To send a text that starts with /, put it between {quotes}.").format(
+                    quotes=QUOTES
+                ),
+            ) from None
+        how(rest.strip())
+
+    def _help(self, _rest: str) -> None:
+        rows = [(f"{name} {takes}", does) for name, (takes, does, _how) in self._commands.items()]
+        rows.append((QUOTES, _("begin and end a text of several lines")))
+        rows.append(("Ctrl-C", _("stop the answer")))
+        self._say(table.columns(rows))
+
+    def _set(self, rest: str) -> None:
+        name, _space, value = rest.partition(" ")
+        name = name.replace("-", "_")
+        if name not in SAMPLING:
+            near = difflib.get_close_matches(name, SAMPLING, n=1)
+            raise UsageFailure(
+                _("There is no option {name}.").format(name=repr(name)),
+                _("Options: {names}.").format(names=", ".join(SAMPLING)),
+                _("Did you mean {name}?").format(name=near[0]) if near else "",
+            )
+        new: float | None = getattr(DEFAULTS, name)
+        if value.strip() != "none":
+            try:
+                new = SAMPLING[name](value.strip())
+            except argparse.ArgumentTypeError as error:
+                raise UsageFailure(f"{name}: {error}") from None
+        changed: dict[str, Any] = {name: new}
+        self._options = dataclasses.replace(self._options, **changed)
+        self._say(f"{name} = {new}")
+
+    def _show(self, _rest: str) -> None:
+        model = self._models.find(self._model)
+        self._say(f"{model.display_name} ({model.name}, {model.quantization})")
+        for name, value in shown(self._options).items():
+            self._say(f"{name} = {value}")
+        self._say(_("System prompt: {text}").format(text=self._talk.system or _("the model's own")))
+        self._say(
+            _(
+                "Turns: {seen} seen by the model, {forgotten} forgotten; {context} tokens fit."
+            ).format(
+                seen=len(self._talk.turns),
+                forgotten=len(self._talk.forgotten),
+                context=self._engine.context,
+            )
+        )
+
+    def _system(self, rest: str) -> None:
+        self._talk.system = rest
+        self._keep()
+
+    def _change_model(self, rest: str) -> None:
+        name = self._models.find(rest or None).name
+        before = self._model
+        try:
+            self._reopen(name)
+        except Failure:
+            self._reopen(before)
+            raise
+        self._say(self._models.find(name).display_name)
+
+    def _clear(self, _rest: str) -> None:
+        self._talk.turns.clear()
+        self._talk.forgotten.clear()
+        self._stopped = ""
+        self._keep()
+
+    def _save(self, rest: str) -> None:
+        path = _path(rest)
+        self._talk.save(path)
+        self._say(_("Saved: {path}").format(path=path))
+
+    def _load(self, rest: str) -> None:
+        self._talk = conversation.load(_path(rest))
+        self._keep()
+        self._say(_("Turns loaded: {n}.").format(n=len(self._talk.turns)))
+
+    def _retry(self, _rest: str) -> None:
+        if self._stopped:
+            self._ask(self._stopped)
+            return
+        if not self._talk.turns:
+            raise UsageFailure(_("There is no question to answer again."))
+        last = self._talk.turns.pop()
+        done = False
+        try:
+            done = self._ask(last.question)
+        finally:
+            if not done:
+                self._talk.turns.append(last)
+                self._stopped = ""
+
+    def _stats(self, _rest: str) -> None:
+        usage = self._usage
+        if usage is None:
+            raise UsageFailure(_("Nothing has been answered yet."))
+        self._say(
+            _(
+                "prompt {prompt} tokens, {cached} of them cached; answer {completion} tokens, "
+                "{rate:.1f} a second; first token after {first:.2f} s"
+            ).format(
+                prompt=usage.prompt_tokens,
+                cached=usage.cached_tokens,
+                completion=usage.completion_tokens,
+                rate=usage.rate,
+                first=usage.first_token,
+            )
+        )
+
+    def _bye(self, _rest: str) -> None:
+        raise EOFError
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise UsageFailure(_("Name a file."))
+    return Path(text).expanduser()

@@ -1,0 +1,120 @@
+"""catalog.json: all that the program knows about the models beside it.
+
+`builder.quantizers.quantize` writes it, the image carries it at /models/catalog.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrypoint.common.errors import ConfigFailure, DamagedModel, UnknownModel
+from entrypoint.common.language import _
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model: `path` relative to the model's folder, `size` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model, ready for one engine.
+
+    `files[0]` is what the engine opens. `memory` is what it needs to run at `context` tokens, in
+    bytes, and `memory_each` what each further conversation at once adds. `stop` are texts that end
+    an answer besides the model's own end token; an empty `chat_template` means that the file
+    carries its own.
+    """
+
+    name: str
+    display_name: str
+    engine: str
+    quantization: str
+    context: int
+    memory: int
+    languages: tuple[str, ...]
+    license: str
+    source: str
+    revision: str
+    chat_template: str
+    stop: tuple[str, ...]
+    files: tuple[ModelFile, ...]
+    memory_each: int = 0
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The models of one image; `default` is the one that `chat` opens."""
+
+    default: str
+    models: tuple[Model, ...]
+
+    def find(self, name: str | None) -> Model:
+        """Return the model called `name` (None: the default); raise UnknownModel otherwise."""
+        wanted = name or self.default
+        for model in self.models:
+            if model.name == wanted:
+                return model
+        names = [model.name for model in self.models]
+        near = difflib.get_close_matches(wanted, names, n=1)
+        raise UnknownModel(
+            _("There is no model called {name}.").format(name=wanted),
+            _("Models here: {names}.").format(names=", ".join(names)),
+            _("Did you mean {name}?").format(name=near[0]) if near else "",
+        )
+
+
+def load(folder: Path) -> Catalog:
+    """Read `folder`/catalog.json; raise DamagedModel without it, ConfigFailure if malformed."""
+    path = folder / "catalog.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ConfigFailure(
+                _("{path} has format {found}; this program reads format {known}.").format(
+                    path=path, found=data["schema"], known=SCHEMA
+                ),
+                next=_("Build the image and its models with the same version of llmdeploy."),
+            )
+        return Catalog(data["default"], tuple(_model(entry) for entry in data["models"]))
+    except FileNotFoundError:
+        raise DamagedModel(
+            _("{path} does not exist.").format(path=path),
+            _("It lists the models of this image."),
+            _("Build one with: ./llmdeploy quantize MODEL"),
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigFailure(
+            _("{path} is malformed: {error}").format(path=path, error=repr(error)),
+            next=_("Write it anew with: ./llmdeploy quantize MODEL"),
+        ) from None
+
+
+def dump(catalog: Catalog, folder: Path) -> None:
+    """Write `folder`/catalog.json in one step; equal catalogues give equal bytes."""
+    data = {"schema": SCHEMA, **dataclasses.asdict(catalog)}
+    scratch = folder / ".catalog.json.tmp"
+    scratch.write_text(
+        json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+    os.replace(scratch, folder / "catalog.json")
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    values["files"] = tuple(ModelFile(**file) for file in entry["files"])
+    return Model(**values)

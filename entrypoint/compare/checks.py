@@ -1,0 +1,234 @@
+"""What can be counted about an answer: whether it says what is right, and in which shape.
+
+Each function is pure, but for the program of an answer, which is run. What only a judge can tell
+is marked as not counted, never guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from entrypoint.answers.questions import Checker, Dimension, Point, Question
+from entrypoint.answers.results import Answer
+from entrypoint.common.language import _
+from entrypoint.compare import sandbox
+
+Kind: TypeAlias = Literal["point", "program", "language", "repetition", "whole", "format"]
+
+FLUENT: tuple[Dimension, ...] = ("fluency",)
+RUNS = 10  # of a program that throws dice: an answer of 0 or 7 shows among so many
+WINDOW = 12  # characters: shorter ones recur in any text
+REPEATED = 0.5  # the share of a text's windows that may have been there before
+SHORT = 40  # characters: a text so short may end without a full stop
+
+FENCE = re.compile(
+    r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE
+)
+# The first line of a program that nobody put into a block.
+OPENING = re.compile(r"^(import \w|from \w+ import |def \w+\(|class \w+|print\(|\w+ = )")
+FOREIGN = re.compile(r"#include|public (static|class)|console\.log|Math\.random|func main|\busing ")
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+KANA = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+WORD = re.compile(r"[A-Za-z]{2,}")
+FULL_STOPS = "。！？.!?…：:；;）)】]」』”’\"'`*|>～~}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked for (`what`), whether it is there, and `why` that is the verdict.
+
+    `passed` is None if it was not counted. It counts for `dimensions`.
+    """
+
+    kind: Kind
+    what: str
+    passed: bool | None
+    why: str
+    dimensions: tuple[Dimension, ...]
+
+
+def check(question: Question, answer: Answer) -> tuple[Check, ...]:
+    """Check the answer to a question, in several turns the last one."""
+    return tuple(_all(question, answer.text, answer.finish_reason))
+
+
+def _all(question: Question, text: str, finish_reason: str) -> Iterator[Check]:
+    for point in question.points:
+        yield _made("point", point.says, *said(point, text), question.dimensions)
+    if question.checker:
+        verdict = program(question.checker, text)
+        yield _made("program", _("The program does it."), *verdict, question.dimensions)
+    if question.format == "code":
+        yield _made("format", _("It has a block of code."), *code_block(text), FLUENT)
+    if question.language:
+        told = _("It is in Chinese.") if question.language == "zh" else _("It is in English.")
+        yield _made("language", told, *language(question.language, text), FLUENT)
+    yield _made("repetition", _("It does not go round in circles."), *repetition(text), FLUENT)
+    yield _made("whole", _("It is whole."), *whole(text, finish_reason), FLUENT)
+
+
+def _made(
+    kind: Kind, what: str, passed: bool | None, why: str, dimensions: tuple[Dimension, ...]
+) -> Check:
+    return Check(kind, what, passed, why, dimensions)
+
+
+def said(point: Point, text: str) -> tuple[bool | None, str]:
+    """Tell whether a text says a point; what it must not say counts first."""
+    if not point.must and not point.never:
+        return None, _("Only a judge can tell.")
+    if not text.strip():
+        return False, _("There is no answer.")
+    if point.never and (found := _find(point.never, text)):
+        return False, _("It says: {words}").format(words=found)
+    if not point.must:
+        return True, _("It does not say the contrary.")
+    if found := _find(point.must, text):
+        return True, _("It says: {words}").format(words=found)
+    return False, _("It does not say so.")
+
+
+def language(wanted: str, text: str) -> tuple[bool, str]:
+    """Tell whether a text is Chinese ("zh") or English ("en"); code does not count.
+
+    A Han character weighs as much as an English word.
+    """
+    prose = _prose(text)
+    han, other, words = (len(each.findall(prose)) for each in (HAN, KANA, WORD))
+    counts = {"zh": han if other * 5 < han else 0, "en": words}
+    why = _("Han characters: {han}, words in Latin letters: {words}.").format(han=han, words=words)
+    return counts[wanted] * 2 > han + words + other, why
+
+
+def repetition(text: str) -> tuple[bool, str]:
+    """Tell whether a text says new things: a model that is stuck says the same again and again."""
+    plain = re.sub(r"[\s\-_=*|#]+", "", text)
+    if not plain:
+        return False, _("There is no answer.")
+    windows = [plain[start : start + WINDOW] for start in range(len(plain) - WINDOW + 1)]
+    share = 1 - len(set(windows)) / len(windows) if len(windows) > 2 * WINDOW else 0.0
+    why = _("{share:.0%} of it was there before.").format(share=share)
+    return share <= REPEATED, why
+
+
+def whole(text: str, finish_reason: str) -> tuple[bool | None, str]:
+    """Tell whether an answer ended by itself.
+
+    Of a transcript nobody knows that: there, a long text that ends in mid-sentence was cut off.
+    """
+    if finish_reason == "error":
+        return False, _("It broke off.")
+    if not text.strip():
+        return False, _("There is no answer.")
+    if finish_reason == "length":
+        return False, _("It reached its limit of tokens.")
+    if finish_reason == "stop":
+        return True, _("The model ended it.")
+    return _looks_whole(text.rstrip())
+
+
+def code_block(text: str) -> tuple[bool, str]:
+    """Tell whether a text has a block of code, and ends each that it begins."""
+    fences = len(re.findall(r"^[ \t]*```", text, re.MULTILINE))
+    if not fences:
+        return False, _("There is no block of code.")
+    if fences % 2:
+        return False, _("A block of code has no end.")
+    return True, _("Blocks of code: {n}.").format(n=fences // 2)
+
+
+def program(checker: Checker, text: str) -> tuple[bool | None, str]:
+    """Run the Python program in a text several times, each with dice of its own."""
+    source = extract(text)
+    if not source:
+        if FOREIGN.search(text):
+            return None, _("The program is in another language than Python.")
+        return False, _("There is no program.")
+    outcome = sandbox.Outcome("")
+    for seed in range(RUNS):
+        outcome = sandbox.run(source, typed=checker.input, seed=seed)
+        if not outcome.ran:
+            return None, _("Programs cannot be run safely here: {why}").format(why=outcome.error)
+        if outcome.error.startswith("ModuleNotFoundError"):
+            return None, _("It needs what is not here: {error}").format(error=outcome.error)
+        if not _find(checker.prints, outcome.output):
+            return False, outcome.error or _("It prints: {words}").format(
+                words=_short(outcome.output)
+            )
+        if not outcome.ended:  # nor would it another time
+            break
+    return True, _("It prints: {words}").format(words=_short(outcome.output))
+
+
+def extract(text: str) -> str:
+    """Return the Python program in a text, "" without one.
+
+    It is all blocks that are Python, in order: a later one may use what an earlier one defines.
+    Without blocks it is the longest run of lines that is Python. If no block is, the first one is
+    returned as it stands: running it tells what is wrong.
+    """
+    blocks = [
+        (tag.lower(), _dedent(code))
+        for tag, code in FENCE.findall(text)
+        if tag.lower() in {"", "py", "python", "python3"}
+    ]
+    good = [code for _tag, code in blocks if _parses(code)]
+    named = [code for tag, code in blocks if tag]
+    return "\n".join(good) or (named[0] if named else _unfenced(text))
+
+
+def _looks_whole(text: str) -> tuple[bool | None, str]:
+    if text[-1] in FULL_STOPS or len(text) <= SHORT:
+        return True, _("It ends as a sentence does.")
+    last = text.splitlines()[-1].strip()
+    if HAN.search(last):
+        return False, _("It ends in mid-sentence: {words}").format(words=last[-SHORT:])
+    return None, _("Only a judge can tell.")  # code, a formula, a name
+
+
+def _unfenced(text: str) -> str:
+    """Return the longest run of whole lines that is Python and begins like it."""
+    lines = text.splitlines()
+    best: Sequence[str] = ()
+    for start in (number for number, line in enumerate(lines) if OPENING.match(line)):
+        for end in range(len(lines), start + len(best), -1):
+            if lines[end - 1].strip() and _parses("\n".join(lines[start:end])):
+                best = lines[start:end]
+                break
+    return "\n".join(best)
+
+
+def _parses(code: str) -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return bool(ast.parse(code).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _dedent(code: str) -> str:
+    """Take away the indentation of the first line: a block may stand in a list."""
+    first = next((line for line in code.splitlines() if line.strip()), "")
+    indent = first[: len(first) - len(first.lstrip())]
+    return "\n".join(line.removeprefix(indent) for line in code.splitlines())
+
+
+def _prose(text: str) -> str:
+    """Return a text without its code."""
+    return FENCE.sub("", text) if FENCE.search(text) else text.replace(_unfenced(text), "")
+
+
+def _find(pattern: str, text: str) -> str:
+    """Return what a pattern finds in a text, in short; "" if nothing."""
+    found = re.search(pattern, text, re.IGNORECASE)
+    return _short(found[0]) or "…" if found else ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 2 * SHORT else line[: 2 * SHORT] + "…"

@@ -1,0 +1,194 @@
+"""The engine `openvino`: OpenVINO GenAI's scheduler, which computes many answers in one pass.
+
+It works in a child process: a step of the library holds Python's lock for as long as it computes,
+and a crash of it is so a message of ours. Each request has a socket of its own, handed over to the
+child; closing it stops the computation.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from entrypoint.common import machine
+from entrypoint.common.catalog import Model
+from entrypoint.common.errors import (
+    Failure,
+    MessageTooLong,
+    NotSupported,
+    StageMissing,
+    UnsupportedCpu,
+)
+from entrypoint.common.language import _
+from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage, weights
+from entrypoint.engines.child import Child
+
+SERVER = "entrypoint.engines.openvino.server"
+LIBRARY = "openvino_genai"
+CAPABILITIES = (
+    "import openvino as o; print(*o.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
+)
+
+
+class OpenVino:
+    """OpenVINO GenAI with one model; see `entrypoint.engines.Engine`."""
+
+    def __init__(
+        self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
+    ) -> None:
+        weights.require_files(model, folder)
+        _require_library()
+        self.context = min(context or model.context, model.context)
+        self._door, theirs = socket.socketpair()
+        plan = {
+            "folder": str((folder / model.files[0].path).parent),
+            "context": self.context,
+            "parallel": parallel,
+            "threads": machine.threads(),
+            "template": model.chat_template,
+            "stop": model.stop,
+        }
+        try:
+            with theirs:
+                argv = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), json.dumps(plan)]
+                self._child = Child(argv, env=_environment(), handed=[theirs.fileno()])
+            weights.require_content(model, folder)
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def stream(self, prompt: Prompt, options: Options) -> Answer:
+        """Answer a conversation, or go on with a raw text."""
+        line = Line()
+        return Answer(self._pieces(prompt, options, line), line)
+
+    def _pieces(
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
+        with closing(self._ask([prompt], options, line)) as pieces:
+            for _index, piece in pieces:
+                yield piece
+
+    def stream_many(
+        self, conversations: Sequence[Sequence[Message]], options: Options
+    ) -> Generator[tuple[int, str | Usage], None, None]:
+        """Answer several conversations at once; yield (index, piece) as pieces come."""
+        return self._ask(conversations, options, Line())
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length in tokens of the prompt that these messages make."""
+        with closing(self._send({"count": messages}, Line())) as replies:
+            count: int = next(replies)
+        return count
+
+    def alive(self) -> bool:
+        """Tell whether the child runs."""
+        return self._child.alive()
+
+    def close(self) -> None:
+        """Free the model; safe to call twice."""
+        if child := getattr(self, "_child", None):
+            child.stop()
+        self._door.close()
+
+    def _wait(self) -> None:
+        """Wait until the child has loaded the model."""
+        if not self._door.recv(1):
+            raise self._child.death()
+
+    def _ask(
+        self, prompts: Sequence[Prompt], options: Options, line: Line
+    ) -> Generator[tuple[int, str | Usage], None, None]:
+        if options.schema is not None:
+            # A schema that it cannot follow would bring down all answers under way.
+            raise NotSupported(_("The engine openvino does not follow a JSON Schema."))
+        running = len(prompts)
+        request = {"prompts": prompts, "options": asdict(options)}
+        with closing(self._send(request, line)) as replies:
+            while running:
+                index, piece = next(replies)
+                if isinstance(piece, dict):
+                    running -= 1
+                    yield index, Usage(**piece)
+                else:
+                    yield index, piece
+
+    def _send(self, request: Mapping[str, Any], line: Line) -> Generator[Any, None, None]:
+        """Yield what the child replies, until closed."""
+        mine, theirs = socket.socketpair()
+        line.take(mine)
+        with mine, mine.makefile("rb") as replies:
+            try:
+                with theirs:
+                    socket.send_fds(self._door, [b"+"], [theirs.fileno()])
+                mine.sendall(json.dumps(request).encode() + b"\n")
+                for each in replies:
+                    reply = json.loads(each)
+                    if isinstance(reply, dict):
+                        raise _refusal(**reply)
+                    yield reply
+            except OSError:
+                pass  # it was not only the last line that did not come
+        raise HungUp if line.hung_up else self._child.death()
+
+
+load = OpenVino
+
+
+def version() -> tuple[str, str]:
+    """Return the library's name and version, "" without it."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return "OpenVINO GenAI", importlib.metadata.version("openvino-genai")
+    return "OpenVINO GenAI", ""
+
+
+def kernels() -> str:
+    """Return the kinds of numbers that the library computes with here, such as "FP32 INT8".
+
+    Raises StageMissing without it, UnsupportedCpu if it does not run.
+    """
+    _require_library()
+    argv = [sys.executable, "-P", "-c", CAPABILITIES]
+    found = subprocess.run(argv, env=_environment(), capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise UnsupportedCpu(
+            _("This CPU lacks instructions that the inference engine needs."),
+            found.stderr.strip(),
+            _("It takes a processor of the x86-64 family."),
+        )
+    return found.stdout.strip()
+
+
+def _refusal(*, reason: str = "", tokens: int = 0, context: int = 0) -> Failure:
+    if tokens:
+        return MessageTooLong(
+            _("The messages have {tokens} tokens; the model's context has {context}.").format(
+                tokens=tokens, context=context
+            ),
+            next=_("Ask with fewer words."),
+        )
+    return NotSupported(_("The inference engine refused a request: {reason}").format(reason=reason))
+
+
+def _require_library() -> None:
+    if importlib.util.find_spec(LIBRARY) is None:
+        raise StageMissing(
+            _("The inference engine is not installed beside this Python."),
+            next=_("Use the image, or the environment that this makes: ./llmdeploy build-env"),
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which a child finds the modules that this process finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
