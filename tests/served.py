@@ -65,13 +65,6 @@ class Parrot:
             if line.hung_up:
                 raise HungUp
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        for index, conversation in enumerate(conversations):
-            for piece in self.stream(conversation, options):
-                yield index, piece
-
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(messages)
 

@@ -7,13 +7,15 @@ work on the machine then weighs on both sides alike.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from builder import image, up
 from builder.bench import figures, peers, quality
@@ -39,6 +41,7 @@ PLAN: dict[str, Any] = {
     "repeats": 3,
 }
 SPOKEN = json.dumps(PLAN)
+QUESTIONS: Final = 10  # of the tutorial, which the battery asks
 LIMIT = ("--max-tokens", "8")  # an answer whose first token is timed need not be long
 
 NATIVE, OPENVINO = "llama.cpp", "OpenVINO GenAI"  # the peers in the table's head
@@ -79,8 +82,8 @@ def run_all(settings: Settings) -> None:
         "llmdeploy": partial(ours, program),
         NATIVE: partial(_native, scene),
         OPENVINO: partial(_openvino, scene),
-        "battery": partial(_many, program, "alone", "together"),
-        "scheduler": partial(_many, up.on_host(scheduler), "together"),
+        "battery": partial(_battery, program, alone=1, together=QUESTIONS),
+        "scheduler": partial(_battery, up.on_host(scheduler), together=QUESTIONS),
         "docker": partial(_containers, settings),
     }
     found = rounds(engines, ROUNDS)
@@ -156,9 +159,31 @@ def _openvino(scene: Scene) -> Figures:
     return {"first": seen.first, "memory": seen.memory, **_speeds(found)}
 
 
-def _many(program: up.Program, *ways: str) -> Figures:
-    found: Figures = json.loads(run([*_script(program, "many.py"), *ways], env=program.env))
-    return found
+def _battery(program: up.Program, **parallel: int) -> Figures:
+    """Return the seconds for each token of the battery, for so many answers at once."""
+    return {way: _seconds_a_token(program, count) for way, count in parallel.items()}
+
+
+def _seconds_a_token(program: up.Program, parallel: int) -> float:
+    """Let the battery ask its questions; return its time, loading left out, over all tokens."""
+    with tempfile.TemporaryDirectory() as place:
+        # Told to be long, so that nearly all answers have as many tokens as they may.
+        options = ["--system", PLAN["verbose"], "--max-tokens", str(PLAN["decode"])]
+        run(
+            [*program.argv, "battery", "--output", place, "--parallel", str(parallel), *options],
+            env=program.env,
+        )
+        lines = Path(place, "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    return pace(list(map(json.loads, lines)))
+
+
+def pace(answers: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds from the first question to the last answer, for each of their tokens."""
+    ends = [datetime.fromisoformat(answer["ended"]).timestamp() for answer in answers]
+    turns = [answer["turns"][0] for answer in answers]
+    begins = [end - float(turn["seconds"]) for end, turn in zip(ends, turns, strict=True)]
+    tokens = sum(int(turn["usage"]["completion_tokens"]) for turn in turns)
+    return (max(ends) - min(begins)) / tokens
 
 
 def _containers(settings: Settings) -> Figures:

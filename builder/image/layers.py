@@ -21,7 +21,7 @@ from builder.image import base
 from builder.settings import ROOT, Settings
 from builder.stage import archive, receipt, report, scratch
 from builder.stage.run import run
-from builder.variants import VARIANTS, Variant
+from builder.variants import Variant
 from entrypoint.common import catalog
 from entrypoint.common.catalog import Catalog, Model
 from entrypoint.common.language import _
@@ -131,9 +131,9 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
         packages = root / PREFIX / f"lib/python{version}/site-packages"
         with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
             content.extractall(packages)
-    for other in set(VARIANTS) - {variant.engine}:  # an image has its own engine only
-        for path in (packages / "entrypoint/engines").glob(f"{other}*.py"):
-            path.unlink()
+    for engine in (packages / "entrypoint/engines").glob("*/"):  # an image has its own only
+        if engine.name != variant.engine:
+            shutil.rmtree(engine)
     # The image is read-only, so bytecode is made here, valid whatever the time of the source.
     compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
     repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, cast
 
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import Failure, StageMissing
@@ -145,12 +146,6 @@ class Engine(Protocol):
         """
         ...
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        """Answer several conversations at once; yield (index, piece) as pieces come."""
-        ...
-
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
         ...
@@ -165,7 +160,7 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """The module of an engine."""
+    """The package of an engine."""
 
     def load(
         self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
@@ -186,24 +181,14 @@ class Backend(Protocol):
 
 
 def find(name: str) -> Backend | None:
-    """Return the engine that the catalogue calls `name`, None if this program has none such."""
-    try:
-        match name:
-            case "llamacpp":
-                from entrypoint.engines import llamacpp
+    """Return the engine that the catalogue calls `name`, None if this program has none such.
 
-                return llamacpp
-            case "openvino":
-                from entrypoint.engines import openvino
-
-                return openvino
-            case "itrex":
-                from entrypoint.engines import itrex
-
-                return itrex
-    except ImportError:  # an image has its own engine only
-        pass
-    return None
+    An engine is a package here; an image has its own only. What fails inside of one is not hidden.
+    """
+    place = Path(__file__).with_name(name)
+    if not name.isidentifier() or not (place / "__init__.py").is_file():
+        return None
+    return cast("Backend", import_module(f"{__name__}.{name}"))
 
 
 def open_engine(

@@ -103,14 +103,6 @@ class Endpoint:
             finish_reason="length" if reason == "length" else "stop",
         )
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        """Answer several conversations, one after the other; threads answer them at once."""
-        for index, conversation in enumerate(conversations):
-            for piece in self.stream(conversation, options):
-                yield index, piece
-
     def count_tokens(self, messages: Sequence[Message]) -> int:  # noqa: ARG002 - the protocol's
         """Raise NotSupported: the API cannot tell."""
         raise NotSupported(_("An endpoint does not count tokens beforehand."))

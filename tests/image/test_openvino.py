@@ -68,6 +68,15 @@ def test_the_battery_asks_at_once(run: Run, batched: str) -> None:
     assert [f"问题{n}：" in done.stdout for n in range(1, 11)] == [True] * 10
 
 
+def test_one_after_the_other_the_same_questions_get_the_same_answers(
+    run: Run, batched: str
+) -> None:
+    words = ("--model", "smollm2-135m", "--max-tokens", "24", "--parallel", "1")
+    once, again = (run("battery", *words, name=batched) for _ in range(2))
+    assert once.returncode == again.returncode == 0, again.stderr
+    assert once.stdout == again.stdout
+
+
 @pytest.mark.usefixtures("batched")
 def test_it_serves_hardened_and_stops_with_success(engine: DockerClient, batched: str) -> None:
     container = engine.containers.run(

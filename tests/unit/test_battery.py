@@ -72,13 +72,6 @@ class Parrot:
         yield text
         yield USAGE
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Iterator[tuple[int, str | Usage]]:
-        for index, conversation in enumerate(conversations):
-            for piece in self.stream(conversation, options):
-                yield index, piece
-
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(messages)
 

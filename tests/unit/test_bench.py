@@ -47,6 +47,17 @@ def test_a_round_that_one_side_missed_is_no_ratio() -> None:
         figures.ratio([1, 2, 3], [1, 2])
 
 
+def answer(ended: str, seconds: float, tokens: int) -> dict[str, object]:
+    turn = {"seconds": seconds, "usage": {"completion_tokens": tokens}}
+    return {"ended": ended, "turns": [turn]}
+
+
+def test_the_pace_of_answers_at_once_counts_their_common_time_once() -> None:
+    first = answer("2026-01-01T00:00:10.000+00:00", 10, 40)
+    second = answer("2026-01-01T00:00:12.000+00:00", 8, 20)
+    assert engines.pace([first, second]) == pytest.approx(12 / 60)
+
+
 def test_the_table_has_ratios_first_and_a_dash_for_what_a_peer_lacks() -> None:
     peers = {"llama.cpp": {"decode": [50.0, 100.0, 40.0]}, "other": {"first": [1.0]}}
     assert figures.table([ROW], {"decode": [40.0, 90.0, 40.0]}, peers).splitlines() == [

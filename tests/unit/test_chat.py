@@ -45,13 +45,6 @@ class Parrot:
         cut = options.max_tokens is not None
         yield Usage(10, 4, len(text), 0.25, 50.0, "length" if cut else "stop")
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        for index, messages in enumerate(conversations):
-            for piece in self.stream(messages, options):
-                yield index, piece
-
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return sum(len(message["content"]) for message in messages)
 

@@ -45,14 +45,14 @@ def ends() -> Iterator[tuple[socket.socket, Call]]:
 def shown(asker: socket.socket) -> list[str]:
     asker.settimeout(0.1)
     try:
-        return [json.loads(line)[1] for line in asker.recv(1 << 16).splitlines()]
+        return [json.loads(line) for line in asker.recv(1 << 16).splitlines()]
     except TimeoutError:
         return []
 
 
 def test_half_a_character_waits_for_its_other_half(ends: tuple[socket.socket, Call]) -> None:
     asker, call = ends
-    job = Job(call, 0, None, Options())
+    job = Job(call, None, Options())
     job.undecoded = [1]
     job.show("你" + HALF, (), last=False)
     assert shown(asker) == []
@@ -65,7 +65,7 @@ def test_half_a_character_waits_for_its_other_half(ends: tuple[socket.socket, Ca
 
 def test_what_was_held_back_is_shown_at_the_end(ends: tuple[socket.socket, Call]) -> None:
     asker, call = ends
-    job = Job(call, 0, None, Options(stop=("<end>",)))
+    job = Job(call, None, Options(stop=("<end>",)))
     job.show("a <e", (), last=False)
     job.show("n", (), last=False)
     job.show("", (), last=True)
@@ -75,7 +75,7 @@ def test_what_was_held_back_is_shown_at_the_end(ends: tuple[socket.socket, Call]
 
 def test_a_stop_word_in_two_pieces_ends_an_answer(ends: tuple[socket.socket, Call]) -> None:
     asker, call = ends
-    job = Job(call, 0, None, Options())
+    job = Job(call, None, Options())
     job.show("a <e", ("<end>",), last=False)
     job.show("nd> b", ("<end>",), last=False)
     assert shown(asker) == ["a "]
@@ -87,19 +87,19 @@ def test_one_who_does_not_read_holds_up_nobody_and_misses_nothing(
 ) -> None:
     asker, call = ends
     for number in range(5000):
-        call.reply([0, str(number)])
+        call.reply(str(number))
     assert not call.flush()
     read = b""
     while read.count(b"\n") < 5000:
         read += asker.recv(1 << 16)
         call.flush()
-    assert [json.loads(line)[1] for line in read.splitlines()] == [str(n) for n in range(5000)]
+    assert [json.loads(line) for line in read.splitlines()] == [str(n) for n in range(5000)]
 
 
 def test_a_request_that_was_cut_short_asks_nothing() -> None:
     asker, connection = socket.socketpair()
     with asker, connection:
-        asker.sendall(b'{"prompts": ["Hi')
+        asker.sendall(b'{"prompt": "Hi')
         asker.close()
         assert Call(connection).request == {}
 

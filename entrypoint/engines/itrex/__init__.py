@@ -147,27 +147,6 @@ class Itrex:
             finish_reason="stop" if ended else "length",
         )
 
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        """Answer several conversations, a piece of each in turn; yield (index, piece)."""
-        waiting = iter(enumerate(conversations))
-        running: dict[int, Answer] = {}
-        try:
-            while True:
-                while len(running) < self._parallel and (following := next(waiting, None)):
-                    running[following[0]] = self.stream(following[1], options)
-                if not running:
-                    return
-                for index, answer in list(running.items()):
-                    piece = next(answer)
-                    if isinstance(piece, Usage):
-                        del running[index]
-                    yield index, piece
-        finally:
-            for answer in running.values():
-                answer.close()
-
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
         return len(self._tokens(messages))

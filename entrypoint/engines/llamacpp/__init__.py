@@ -11,10 +11,8 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import queue
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,39 +105,6 @@ class LlamaCpp:
                     yield _usage(event, first or time.monotonic() - begun, reason)
                     return
             raise http.client.IncompleteRead(b"")
-
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        """Answer several conversations at once; yield (index, piece) as pieces come."""
-        pieces: queue.SimpleQueue[tuple[int, str | Usage | Failure]] = queue.SimpleQueue()
-        closed = threading.Event()
-
-        def answer(index: int) -> None:
-            try:
-                with closing(self.stream(conversations[index], options)) as stream:
-                    for piece in stream:
-                        if closed.is_set():
-                            return
-                        pieces.put((index, piece))
-            except Failure as failure:
-                pieces.put((index, failure))
-
-        # No more at once than there are slots: a request that waits would count it as its own time.
-        workers = ThreadPoolExecutor(self._parallel)
-        try:
-            for index in range(len(conversations)):
-                workers.submit(answer, index)
-            running = len(conversations)
-            while running:
-                index, piece = pieces.get()
-                if isinstance(piece, Failure):
-                    raise piece
-                running -= isinstance(piece, Usage)
-                yield index, piece
-        finally:
-            closed.set()
-            workers.shutdown(wait=False, cancel_futures=True)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""

@@ -71,20 +71,7 @@ class OpenVino:
     def stream(self, prompt: Prompt, options: Options) -> Answer:
         """Answer a conversation, or go on with a raw text."""
         line = Line()
-        return Answer(self._pieces(prompt, options, line), line)
-
-    def _pieces(
-        self, prompt: Prompt, options: Options, line: Line
-    ) -> Generator[str | Usage, None, None]:
-        with closing(self._ask([prompt], options, line)) as pieces:
-            for _index, piece in pieces:
-                yield piece
-
-    def stream_many(
-        self, conversations: Sequence[Sequence[Message]], options: Options
-    ) -> Generator[tuple[int, str | Usage], None, None]:
-        """Answer several conversations at once; yield (index, piece) as pieces come."""
-        return self._ask(conversations, options, Line())
+        return Answer(self._ask(prompt, options, line), line)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
@@ -108,21 +95,18 @@ class OpenVino:
             raise self._child.death()
 
     def _ask(
-        self, prompts: Sequence[Prompt], options: Options, line: Line
-    ) -> Generator[tuple[int, str | Usage], None, None]:
+        self, prompt: Prompt, options: Options, line: Line
+    ) -> Generator[str | Usage, None, None]:
         if options.schema is not None:
             # A schema that it cannot follow would bring down all answers under way.
             raise NotSupported(_("The engine openvino does not follow a JSON Schema."))
-        running = len(prompts)
-        request = {"prompts": prompts, "options": asdict(options)}
+        request = {"prompt": prompt, "options": asdict(options)}
         with closing(self._send(request, line)) as replies:
-            while running:
-                index, piece = next(replies)
+            for piece in replies:
                 if isinstance(piece, dict):
-                    running -= 1
-                    yield index, Usage(**piece)
-                else:
-                    yield index, piece
+                    yield Usage(**piece["usage"])
+                    return
+                yield piece
 
     def _send(self, request: Mapping[str, Any], line: Line) -> Generator[Any, None, None]:
         """Yield what the child replies, until closed."""
@@ -135,8 +119,8 @@ class OpenVino:
                 mine.sendall(json.dumps(request).encode() + b"\n")
                 for each in replies:
                     reply = json.loads(each)
-                    if isinstance(reply, dict):
-                        raise _refusal(**reply)
+                    if isinstance(reply, dict) and "refused" in reply:
+                        raise _refusal(**reply["refused"])
                     yield reply
             except OSError:
                 pass  # it was not only the last line that did not come

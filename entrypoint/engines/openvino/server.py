@@ -1,7 +1,7 @@
 """What runs in the child of the engine `openvino`: the scheduler, and the requests that feed it.
 
 A request comes as a socket, over the `door`. One line of JSON on it asks, and lines of JSON reply:
-[index, text] as text comes, [index, usage] at the end of an answer, or an object that refuses.
+a text as it comes, then {"usage": ...}; a number where tokens are counted; or {"refused": ...}.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Call:
 class Job:
     """One answer to compute: what comes of it, and what it took."""
 
-    def __init__(self, call: Call, index: int, prompt: Any, options: Options) -> None:
-        self.call, self.index, self.prompt, self.options = call, index, prompt, options
+    def __init__(self, call: Call, prompt: Any, options: Options) -> None:
+        self.call, self.prompt, self.options = call, prompt, options
         self.tokens: list[int] = []
         self.undecoded: list[int] = []
         self.length = False  # whether it ended for want of room
@@ -96,7 +96,7 @@ class Job:
         if last:
             shown += self._held
         if shown:
-            self.call.reply([self.index, shown])
+            self.call.reply(shown)
 
     def usage(self) -> Usage:
         """Return what it took."""
@@ -213,18 +213,16 @@ class Server:
         try:
             if "count" in call.request:
                 call.reply(self._encode(call.request["count"]).size)
-            if "prompts" not in call.request:
+            if "prompt" not in call.request:
                 return
-            prompts = [self._encode(prompt) for prompt in call.request["prompts"]]
+            prompt = self._encode(call.request["prompt"])
         except RuntimeError as error:  # the model's template has no place for such a message
-            call.reply({"reason": str(error)})
+            call.reply({"refused": {"reason": str(error)}})
             return
-        longest = max(prompt.size for prompt in prompts)
-        if longest >= self._context:
-            call.reply({"tokens": longest, "context": self._context})
+        if prompt.size >= self._context:
+            call.reply({"refused": {"tokens": prompt.size, "context": self._context}})
             return
-        options = Options(**call.request["options"])
-        self._waiting += [Job(call, n, prompt, options) for n, prompt in enumerate(prompts)]
+        self._waiting.append(Job(call, prompt, Options(**call.request["options"])))
 
     def _close(self, call: Call) -> None:
         """Drop what is computed for a call that nobody listens to any more."""
@@ -257,7 +255,7 @@ class Server:
             job.show(text, self._stop, last=last)
             if last or job.stopped:
                 job.handle.cancel()
-                job.call.reply([job.index, asdict(job.usage())])
+                job.call.reply({"usage": asdict(job.usage())})
                 self._running.remove(job)
                 # The last token was chosen, but not computed with.
                 self._prefixes.add([*job.prompt.data[0].tolist(), *job.tokens[:-1]])
