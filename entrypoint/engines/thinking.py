@@ -1,0 +1,82 @@
+"""What a model thinks before it answers: `<think>` ... `</think>` at the beginning of its text.
+
+Engines yield a text as the model writes it; where the chat template already opened the block in
+the prompt, they yield the opening mark first. So every text with a thought begins with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeAlias
+
+OPENING, CLOSING = "<think>", "</think>"
+
+Kind: TypeAlias = Literal["thought", "answer"]
+Part: TypeAlias = tuple[Kind, str]
+
+
+class Splitter:
+    """Tells thought from answer while a text comes in pieces, wherever they are cut.
+
+    Only a mark that begins the text opens a thought, and only the first that ends it closes one:
+    an answer may write of `<think>`. Space around the marks belongs to neither part.
+    """
+
+    def __init__(self) -> None:
+        self._kind: Kind | None = None  # None as long as it may be either
+        self._begun = False  # whether the part that is under way has text
+        self._held = ""  # may be the beginning of a mark, or space before one
+
+    def feed(self, piece: str) -> Iterator[Part]:
+        """Yield what is certain now, each with its kind."""
+        self._held += piece
+        if self._kind is None:
+            self._open()
+        if self._kind == "thought" and CLOSING in self._held:
+            thought, _mark, self._held = self._held.partition(CLOSING)
+            yield from self._part(thought.rstrip())
+            self._kind, self._begun = "answer", False
+        if self._kind:
+            sure = len(self._held) - (self._doubtful() if self._kind == "thought" else 0)
+            text, self._held = self._held[:sure], self._held[sure:]
+            yield from self._part(text)
+
+    def end(self) -> Iterator[Part]:
+        """Yield the rest: the text is over."""
+        self._kind = self._kind or "answer"
+        text, self._held = self._held, ""
+        yield from self._part(text)
+
+    def _open(self) -> None:
+        """Decide by which kind the text begins, as soon as enough of it is there."""
+        begun = self._held.lstrip()
+        if begun.startswith(OPENING):
+            self._kind, self._held = "thought", begun.removeprefix(OPENING)
+        elif not OPENING.startswith(begun):
+            self._kind, self._begun = "answer", True  # an ordinary answer stays as it is
+
+    def _doubtful(self) -> int:
+        """Return how many of the last characters may turn out to end the thought."""
+        for length in range(len(CLOSING) - 1, 0, -1):
+            if self._held.endswith(CLOSING[:length]):
+                before = self._held[:-length]
+                return length + len(before) - len(before.rstrip())
+        return len(self._held) - len(self._held.rstrip())
+
+    def _part(self, text: str) -> Iterator[Part]:
+        if not self._begun:
+            text = text.lstrip()
+        if text and self._kind:
+            self._begun = True
+            yield self._kind, text
+
+
+def split(pieces: Iterable[str]) -> tuple[str, str]:
+    """Return the thought and the answer of a whole text, "" for what it lacks."""
+    splitter = Splitter()
+    parts = [part for piece in pieces for part in splitter.feed(piece)]
+    parts += splitter.end()
+    thought, answer = (
+        "".join(text for kind, text in parts if kind == chosen) for chosen in ("thought", "answer")
+    )
+    return thought, answer

@@ -1,0 +1,46 @@
+"""A thought is told from its answer wherever the pieces are cut, and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrypoint.engines.thinking import Splitter, split
+
+TEXTS = [
+    ("<think>\nTwo and two.\n</think>\n\nFour.", "Two and two.", "Four."),
+    (" \n<think>a < b </ c</think>d", "a < b </ c", "d"),
+    ("<think>\n\n</think>\n\nFour.", "", "Four."),
+    ("<think>never ends", "never ends", ""),
+    ("<think>a</think>", "a", ""),
+    ("<think>a</think>write <think>b</think>", "a", "write <think>b</think>"),
+    ("An answer of <think> and </think>.\n", "", "An answer of <think> and </think>.\n"),
+    ("  indented", "", "  indented"),
+    ("<thin", "", "<thin"),
+    ("<think>a</thin", "a</thin", ""),
+    ("", "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "thought", "answer"), TEXTS)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_pieces_of_any_size_give_the_same_parts(
+    text: str, thought: str, answer: str, size: int
+) -> None:
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    assert split(pieces) == (thought, answer)
+
+
+def test_a_part_is_told_as_soon_as_it_is_certain() -> None:
+    splitter = Splitter()
+    told = [
+        list(splitter.feed(piece)) for piece in ("<think>", "so", " </", "b> ", "</think>", "Yes")
+    ]
+    assert told == [
+        [],
+        [("thought", "so")],
+        [],
+        [("thought", " </b>")],
+        [],
+        [("answer", "Yes")],
+    ]
+    assert list(splitter.end()) == []
