@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Conversation:
 def load(path: Path) -> Conversation:
     """Read a saved conversation; raise ConfigFailure if it is absent or malformed, NotUtf8."""
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")), path.name)
+        return _parse(json.loads(path.read_text(encoding="utf-8-sig")), path.name)
     except UnicodeDecodeError as error:
         raise NotUtf8(
             _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
@@ -90,7 +90,14 @@ def load(path: Path) -> Conversation:
         raise ConfigFailure(
             _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except UnicodeEncodeError:
+        raise ConfigFailure(
+            _("{path} is not a saved conversation: {error}").format(
+                path=path, error=_("it has halves of characters.")
+            ),
+            next=_("Name another file, or delete this one."),
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigFailure(
             _("{path} is not a saved conversation: {error}").format(path=path, error=repr(error)),
             next=_("Name another file, or delete this one."),
@@ -98,7 +105,7 @@ def load(path: Path) -> Conversation:
 
 
 def _parse(data: dict[str, Any], name: str) -> Conversation:
-    """Make a conversation of what a file has; raise ConfigFailure, or KeyError or TypeError."""
+    """Make a conversation of what a file has; raise ConfigFailure or what is wrong with it."""
     if data["schema"] != SCHEMA:
         raise ConfigFailure(
             _("{path} has format {found}; this program reads format {known}.").format(
@@ -107,4 +114,7 @@ def _parse(data: dict[str, Any], name: str) -> Conversation:
         )
     if not isinstance(data["system"], str):
         raise TypeError(data["system"])
-    return Conversation(data["system"], [record(Turn, turn, name) for turn in data["turns"]])
+    talk = Conversation(data["system"], [record(Turn, turn, name) for turn in data["turns"]])
+    for text in (talk.system, *(each for turn in talk.turns for each in astuple(turn))):
+        text.encode()  # JSON can write halves of characters
+    return talk

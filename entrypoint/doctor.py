@@ -95,11 +95,13 @@ def _threads() -> Finding:
 
 def _memory() -> Finding:
     found = machine.memory()
-    if found.limit is None:
+    if found.available is None:
+        text = _("unknown, so nothing keeps a model from being loaded that does not fit")
+    elif found.limit is None:
         text = _("{total}, {available} free")
     else:
         text = _("{total}, this container {limit}, {available} free")
-    sizes = {name: machine.size(amount or 0) for name, amount in dataclasses.asdict(found).items()}
+    sizes = {name: machine.size(amount) for name, amount in dataclasses.asdict(found).items()}
     return Finding("memory", text.format(**sizes), dataclasses.asdict(found))
 
 

@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> None:
             {
                 **dataclasses.asdict(model),
                 "default": model.name == known.default,
-                "fits": model.memory <= available,
+                "fits": None if available is None else model.memory <= available,
             }
             for model in known.models
         ]
@@ -56,8 +56,14 @@ def run(arguments: Namespace) -> None:
             machine.size(model.memory),
             " ".join(model.languages),
             model.license,
-            _("yes") if model.memory <= available else _("no"),
+            _fits(model.memory, available),
         )
         for model in known.models
     ]
     print(table.columns([header, *rows]))
+
+
+def _fits(needed: int, available: int | None) -> str:
+    if available is None:
+        return _("unknown")
+    return _("yes") if needed <= available else _("no")

@@ -6,7 +6,6 @@ context, then the default socket.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from builder.settings import Settings
 from builder.stage import report
 from builder.stage.run import run
+from entrypoint.common import files
 from entrypoint.common.errors import CommandFailed, EnginePermission, NoContainerEngine
 from entrypoint.common.language import _
 
@@ -73,8 +73,9 @@ def ensure(settings: Settings) -> DockerClient:
         if os.geteuid() != 0 or _chosen_by_hand():
             raise
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.cache_dir / "engine.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once start one engine
+    place = settings.cache_dir / "engine.lock"
+    with place.open("wb") as lock:
+        files.lock(lock, place)  # two builds at once start one engine
         try:
             return connect()
         except NoContainerEngine:

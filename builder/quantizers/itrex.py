@@ -187,7 +187,7 @@ def _require_room(sizes: Sequence[int], config: Mapping[str, Any], made: Path) -
             memory=machine.size(memory), disk=machine.size(size)
         )
     )
-    if available < memory:
+    if available is not None and available < memory:
         raise NotEnoughMemory(
             _("Quantizing for ITREX takes {need} of memory.").format(need=machine.size(memory)),
             _("{available} are free.").format(available=machine.size(available)),

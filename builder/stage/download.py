@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sys
@@ -27,6 +26,7 @@ from tenacity import (
 )
 
 from builder.stage import disk, receipt, report
+from entrypoint.common import files
 from entrypoint.common.errors import DownloadFailure, HashMismatch
 from entrypoint.common.language import _
 
@@ -128,7 +128,7 @@ class _Part:
         while True:
             # Unbuffered, so that a full disk is noticed at the write and not when closing.
             self.stream = self.path.open("ab", buffering=0)
-            fcntl.flock(self.stream, fcntl.LOCK_EX)
+            files.lock(self.stream, self.path)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self.stream.fileno()), self.path.stat()):
                     return self

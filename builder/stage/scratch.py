@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from entrypoint.common import files
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def _lock(path: Path) -> int:
     while True:
         path.mkdir(exist_ok=True)
         lock = os.open(path, os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        files.lock(lock, path)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), path.stat()):
                 return lock

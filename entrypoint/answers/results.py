@@ -6,7 +6,6 @@ is the format, made from the dataclasses here.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import ConfigFailure, NotWritable
-from entrypoint.common.files import writing
+from entrypoint.common.files import lock, writing
 from entrypoint.common.language import _
 from entrypoint.common.tomlfile import record
 from entrypoint.engines import Usage
@@ -216,7 +215,7 @@ class Store:
 
     def _open(self, file: BinaryIO, path: Path) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, path, wait=False)
         except BlockingIOError:
             raise NotWritable(
                 _("Another battery is writing {path}.").format(path=path),

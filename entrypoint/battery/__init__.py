@@ -258,15 +258,18 @@ def _here(engine: str, parallel: int) -> Machine:
         cpu=machine.cpu().model,
         kernels=backend.kernels() if backend else "",
         threads=machine.threads(),
-        memory=machine.memory().total,
+        memory=machine.memory().total or 0,
         parallel=parallel,
         version=entrypoint.__version__,
     )
 
 
 def _fitting(model: Model, most: int) -> int:
-    """Return how many answers at once cores and memory allow, of `most` that are wanted."""
-    free = machine.memory().available
+    """Return how many answers at once cores and memory allow, of `most` that are wanted.
+
+    Where the free memory is not known, it is one: the least that may not fit.
+    """
+    free = machine.memory().available or 0
     counts = range(1, min(most, PER_CORE * machine.threads()) + 1)
     return max((n for n in counts if machine.need(model, n) <= free), default=1)
 

@@ -19,7 +19,7 @@ from typing import Any
 from entrypoint import conversation
 from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling, shown
 from entrypoint.chat import terminal
-from entrypoint.common import catalog, machine, table
+from entrypoint.common import catalog, files, machine, table
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
 from entrypoint.common.language import _
@@ -52,8 +52,10 @@ def run(arguments: Namespace) -> None:
     models = catalog.load(models_folder())
     model = models.find(arguments.model).name
     talk, session = Conversation(), arguments.session
-    if session and session.exists():
-        talk = conversation.load(session)
+    if session:
+        with files.writing(session):
+            begun = session.exists() and session.stat().st_size > 0
+        talk = conversation.load(session) if begun else talk
     if arguments.system is not None:
         talk.system = arguments.system
     if session:
@@ -364,4 +366,10 @@ class Chat:
 def _path(text: str) -> Path:
     if not text:
         raise UsageFailure(_("Name a file."))
-    return Path(text).expanduser()
+    if "\0" in text:
+        raise UsageFailure(_("The name of a file cannot have a character of code 0."))
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        user = Path(text).parts[0]
+        raise UsageFailure(_("There is no home folder {name}.").format(name=user)) from error

@@ -1,15 +1,27 @@
-"""What the operating system refuses when a file is written, as failures that users understand."""
+"""Files that are written whole or not at all, and what the operating system refuses of them."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from entrypoint.common.errors import DiskFull, NotWritable
 from entrypoint.common.language import _
+
+# What a file system without locks says. NFS locks nothing that is not open for writing, as a
+# folder never is (EBADF).
+LOCKLESS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+# Why a file cannot be replaced, and perhaps still be written: it is mounted by itself, its folder
+# is another user's or read-only, or its name leaves no room for that of a scratch file.
+IRREPLACEABLE: Final = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 @contextmanager
@@ -30,11 +42,54 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file anew, in one step; raise DiskFull or NotWritable."""
-    scratch = path.with_name(f".{path.name}.tmp")
+    """Write a file anew, in one step where it can be replaced; raise DiskFull or NotWritable.
+
+    A symbolic link stays one and its target is written; a file keeps its mode.
+    """
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        if mode is None or stat.S_ISREG(mode):
+            try:
+                _replace(target, content, mode)
+            except OSError as error:
+                if error.errno not in IRREPLACEABLE:
+                    raise
+            else:
+                return
+        target.write_bytes(content)
+
+
+def lock(file: BinaryIO | int, path: Path, *, wait: bool = True) -> None:
+    """Lock an open file or folder, which is at `path`, until it is closed.
+
+    Where the file system has no locks, says so once and goes on. Raises BlockingIOError if another
+    process has the lock and `wait` is false.
+    """
     try:
-        with writing(path):
-            scratch.write_bytes(content)
-            os.replace(scratch, path)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
+        _warn(path.parent)
+
+
+@cache
+def _warn(folder: Path) -> None:
+    warning = _("{folder} has no file locks: let only one llmdeploy at a time write there.")
+    print(warning.format(folder=folder), file=sys.stderr, flush=True)
+
+
+def _replace(target: Path, content: bytes, mode: int | None) -> None:
+    scratch = target.parent / f".{target.name}.tmp"
+    try:
+        scratch.write_bytes(content)
+        if mode is not None:
+            scratch.chmod(stat.S_IMODE(mode))
+        os.replace(scratch, target)
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()

@@ -20,6 +20,7 @@ from entrypoint.common.language import _
 
 ROOT = Path("/")
 STEP = 64 * 2**20  # a suggested limit is rounded up to this: use grows a little meanwhile
+UNLIMITED = 2**62  # bytes; "no limit" is 2**63 rounded down to whole pages
 UNIFIED = ""  # how /proc/self/cgroup names version 2, which has all controllers in one tree
 
 
@@ -27,12 +28,13 @@ UNIFIED = ""  # how /proc/self/cgroup names version 2, which has all controllers
 class Memory:
     """`total` of the machine; `limit` of the container, None without one; `available` to a model.
 
-    Cached files count as available: the kernel drops them when a program asks for memory.
+    Cached files count as available: the kernel drops them when a program asks for memory. `total`
+    is None where the kernel does not tell it, `available` where nothing tells it.
     """
 
-    total: int
+    total: int | None
     limit: int | None
-    available: int
+    available: int | None
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,17 @@ class Cpu:
 
 def memory(root: Path = ROOT) -> Memory:
     """Read how much memory there is, and how much of it this process may still take."""
-    amounts = _table(root / "proc/meminfo")
-    total, available = (amounts[key] * 1024 for key in ("MemTotal:", "MemAvailable:"))
-    limit = total
+    total, free = _machine(root)
+    limits, rooms = [], [] if free is None else [free]
     for folder in _cgroup(root, "memory"):
         bound = _number(folder, "memory.max", "memory.limit_in_bytes")
-        if bound is None:
+        # Version 1 writes "no limit" as a huge number.
+        if bound is None or bound >= (UNLIMITED if total is None else total):
             continue
-        limit = min(limit, bound)
+        limits.append(bound)
         used = _number(folder, "memory.current", "memory.usage_in_bytes") or 0
-        available = min(available, max(0, bound - used + _cached_files(folder)))
-    # Version 1 writes "no limit" as a huge number.
-    return Memory(total, limit if limit < total else None, available)
+        rooms.append(max(0, bound - used + _cached_files(folder)))
+    return Memory(total, min(limits, default=None), min(rooms, default=None))
 
 
 def peak(root: Path = ROOT) -> int:
@@ -103,13 +104,13 @@ def require_memory(
     context: int | None = None,
     beside: int = 0,
 ) -> None:
-    """Raise NotEnoughMemory, with what would work, if `model` does not fit.
+    """Raise NotEnoughMemory, with what would work, if `model` is known not to fit.
 
     `beside` is what other models are going to take, in bytes.
     """
     found = memory(root)
     needed = need(model, parallel, context)
-    if beside + needed <= found.available:
+    if found.available is None or beside + needed <= found.available:
         return
     if found.limit is None:
         why = _("This machine has {total}, of which {available} are free.")
@@ -123,7 +124,7 @@ def require_memory(
         for each in sorted(catalog.models, key=lambda other: other.memory, reverse=True)
         if beside + need(each, parallel, context) <= found.available
     ][:1]
-    if found.limit is not None and beside + needed <= found.total:
+    if found.limit is not None and (found.total is None or beside + needed <= found.total):
         taken = max(0, found.limit - found.available)
         ways.append(
             _("Give the container more: docker run -m {mebibytes}m").format(
@@ -134,7 +135,7 @@ def require_memory(
         _("{name} needs {need} of memory.").format(name=model.name, need=size(needed)),
         why.format(
             total=size(found.total),
-            limit=size(found.limit or 0),
+            limit=size(found.limit),
             available=size(found.available),
         ),
         "\n  ".join(ways) or _("It takes a machine with more memory."),
@@ -153,11 +154,26 @@ def require_scratch() -> Path:
         ) from None
 
 
-def size(amount: int) -> str:
+def size(amount: int | None) -> str:
     """Write an amount of bytes as people read it, in the units of `docker run -m`."""
+    if amount is None:
+        return _("unknown")
     if amount < 2**30:
         return f"{amount / 2**20:.0f} MiB"
     return f"{amount / 2**30:.1f} GiB"
+
+
+def _machine(root: Path) -> tuple[int | None, int | None]:
+    """Return how much memory the machine has and how much is free, None for what is not told.
+
+    Kernels before 3.14, WSL 1 and some LXC hosts do not tell what is available. What is free and
+    what files are cached is less than that, if the cache holds no shared memory.
+    """
+    told = {name: 1024 * amount for name, amount in _table(root / "proc/meminfo").items()}
+    if "MemAvailable:" in told or "MemFree:" not in told:
+        return told.get("MemTotal:"), told.get("MemAvailable:")
+    cached = told.get("Cached:", 0) + told.get("Buffers:", 0) - told.get("Shmem:", 0)
+    return told.get("MemTotal:"), told["MemFree:"] + max(0, cached)
 
 
 def _cgroup(root: Path, controller: str) -> Iterator[Path]:
@@ -221,7 +237,7 @@ def _cached_files(folder: Path) -> int:
 
 def _table(path: Path) -> dict[str, int]:
     lines = (line.split() for line in _text(path).splitlines())
-    return {words[0]: int(words[1]) for words in lines}
+    return {words[0]: int(words[1]) for words in lines if "".join(words[1:2]).isdecimal()}
 
 
 def _number(folder: Path, *names: str) -> int | None:
@@ -232,6 +248,6 @@ def _number(folder: Path, *names: str) -> int | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

@@ -98,6 +98,29 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         conversation.load(path)
 
 
+def test_a_byte_order_mark_is_not_part_of_a_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    Conversation("Be brief.", turns(1)).save(path)
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert conversation.load(path) == Conversation("Be brief.", turns(1))
+
+
+@pytest.mark.parametrize("where", ["system", "question", "answer"])
+def test_halves_of_characters_are_refused(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "talk.json"
+    texts = dict.fromkeys(("system", "question", "answer"), "a") | {where: "\ud83d"}
+    path.write_text(json.dumps({"schema": 1, "system": texts.pop("system"), "turns": [texts]}))
+    with pytest.raises(ConfigFailure, match=r"talk\.json .* halves of characters"):
+        conversation.load(path)
+
+
+def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigFailure, match=r"talk\.json is not a saved conversation"):
+        conversation.load(path)
+
+
 @pytest.mark.parametrize("name", ["absent.json", "."])
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigFailure, match="cannot be read"):

@@ -2,14 +2,18 @@
 with cgroup version 1, version-2 on a host with two hyperthreaded cores, in a cgroup with the same
 limits."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from entrypoint.common import machine
+from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import Catalog, Model
 from entrypoint.common.errors import NotEnoughMemory, NotWritable
 from entrypoint.common.machine import Memory
@@ -76,7 +80,7 @@ def test_used_memory_is_not_available() -> None:
 
 
 def test_cached_files_are_available(root: Path) -> None:
-    before = machine.memory(root).available
+    before = machine.memory(root).available or 0
     stat = container_folder(root) / "memory.stat"
     text = stat.read_text()
     for old, new in (("active_file 0", "active_file 4096"), ("inactive_file 0", "inactive_file 1")):
@@ -131,6 +135,47 @@ def test_without_cgroups_the_machine_is_the_limit(tmp_path: Path) -> None:
     root = without_cgroups(tmp_path / "root")
     assert machine.memory(root) == Memory(567860 * 1024, None, 492684 * 1024)
     assert machine.threads(root, {0, 1, 2, 3}) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "total", "free"),
+    [
+        ("MemTotal: 8000 kB\nMemFree: 900 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n", 8000, 900),
+        ("MemTotal: 8000 kB\nMemFree: 900 kB\nBuffers: 10 kB\nCached: 90 kB\n", 8000, 1000),
+        ("MemTotal: 8 kB\nMemFree: 3 kB\nCached: 4 kB\nShmem: 2 kB\n", 8, 5),
+        ("MemTotal: 8 kB\nMemFree: 3 kB\nShmem: 2 kB\n", 8, 3),
+        ("MemTotal: 8000 kB\n", 8000, None),
+        ("MemTotal:\nMemFree: many kB\n\nnonsense\n", None, None),
+        ("\xff\xfe", None, None),
+        (None, None, None),
+    ],
+)
+def test_what_the_kernel_does_not_tell_is_estimated_or_unknown(
+    tmp_path: Path, told: str | None, total: int | None, free: int | None
+) -> None:
+    root = without_cgroups(tmp_path / "root")
+    (root / "proc/meminfo").unlink()
+    if told is not None:
+        (root / "proc/meminfo").write_bytes(told.encode("latin-1"))
+    bytes_ = [amount and amount * 1024 for amount in (total, free)]
+    assert machine.memory(root) == Memory(bytes_[0], None, bytes_[1])
+
+
+def test_a_limit_counts_where_the_machine_does_not_tell_its_memory(root: Path) -> None:
+    told = machine.memory(root)
+    (root / "proc/meminfo").unlink()
+    assert machine.memory(root) == Memory(None, LIMIT, told.available)
+    with pytest.raises(NotEnoughMemory, match="docker run -m"):
+        machine.require_memory(LARGE, CATALOG, root)
+
+
+def test_without_a_limit_nothing_is_known_of_a_machine_that_does_not_tell(tmp_path: Path) -> None:
+    root = shutil.copytree(MACHINES / "version-1", tmp_path / "root")
+    (root / "proc/meminfo").unlink()
+    for path in root.rglob("memory.limit_in_bytes"):
+        path.write_text("9223372036854771712\n")
+    assert machine.memory(root) == Memory(None, None, None)
+    machine.require_memory(model("huge", 2**40), CATALOG, root)
 
 
 @pytest.mark.parametrize(
@@ -229,3 +274,27 @@ def test_the_peak_is_that_of_the_process_and_its_children(tmp_path: Path) -> Non
         (tmp_path / "proc/self/task" / task / "children").write_text(children)
     assert machine.peak(tmp_path) == 12 * 1024
     assert machine.peak() > 2**20
+
+
+HIDDEN = "mount --bind /dev/null /proc/meminfo && mount -t tmpfs none /sys/fs/cgroup"
+HIDE = ("unshare", "--map-root-user", "--mount", "sh", "-c", f'{HIDDEN} && exec "$@"', "sh")
+
+
+def test_the_modes_say_that_the_memory_is_unknown(tmp_path: Path) -> None:
+    catalog.dump(CATALOG, tmp_path)
+
+    def told(*words: str) -> str:
+        return subprocess.run(
+            [*HIDE, sys.executable, "-m", "entrypoint", *words],
+            env={**os.environ, "LLMDEPLOY_MODELS": str(tmp_path), "LLMDEPLOY_LANG": "en"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
+    assert all(line.endswith("unknown") for line in told("models").splitlines()[1:])
+    assert [each["fits"] for each in json.loads(told("models", "--json"))] == [None] * 3
+    assert "unknown, so nothing keeps a model from being loaded" in told("doctor")
+    memory = json.loads(told("doctor", "--json"))["memory"]
+    assert memory == {"total": None, "limit": None, "available": None, "problem": None}
