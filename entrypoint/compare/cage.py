@@ -48,7 +48,11 @@ LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06  # <linux/bpf_common.h>: ld abs, jeq, ret
 
 
 def main() -> None:
-    """Read {program, input, seed, seconds, memory, output} from standard input and run it."""
+    """Read {program, input, seed, seconds, memory, output, shut} from standard input and run it.
+
+    `shut` is the descriptor that is told when nothing is left open: what ends this process after
+    that is the program's doing, whatever it says.
+    """
     order = json.load(sys.stdin)
     _limit(order["seconds"], order["memory"], order["output"])
     if platform.machine() != "x86_64":
@@ -57,24 +61,26 @@ def main() -> None:
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _allow((*COMPUTE, *IMPORT))
     program = compile(order["program"], "program.py", "exec")
-    for name in ("random", "traceback", *_imports(order["program"])):
-        with suppress(Exception):
-            importlib.import_module(name)
+    for name in ("random", "traceback", *imports(order["program"])):
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            with suppress(Exception):
+                importlib.import_module(name)
     _allow(COMPUTE)
     sys.modules["random"].seed(order["seed"])
     sys.stdin = io.StringIO(order["input"])
+    os.write(order["shut"], b"shut")
+    os.close(order["shut"])
     exec(program, {"__name__": "__main__"})  # noqa: S102 - what all this is for
 
 
-def _imports(program: str) -> Iterator[str]:
-    """Yield the modules of the standard library that a program names."""
+def imports(program: str) -> Iterator[str]:
+    """Yield what a program that can be parsed may import, by its whole name."""
     for node in ast.walk(ast.parse(program)):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [each.name for each in node.names]
+            yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-        yield from (name for name in names if name.partition(".")[0] in sys.stdlib_module_names)
+            yield node.module
+            yield from (f"{node.module}.{each.name}" for each in node.names)
 
 
 def _limit(seconds: int, memory: int, output: int) -> None:

@@ -8,29 +8,43 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from entrypoint.answers.questions import Checker, Dimension, Point, Question
 from entrypoint.answers.results import Answer
 from entrypoint.common.language import _
-from entrypoint.compare import sandbox
+from entrypoint.compare import cage, sandbox
 
 Kind: TypeAlias = Literal["point", "program", "language", "repetition", "whole", "format"]
 
 FLUENT: tuple[Dimension, ...] = ("fluency",)
 RUNS = 10  # of a program that throws dice: an answer of 0 or 7 shows among so many
+ENOUGH = 10  # seconds of all runs of a program: after these no further one begins
 WINDOW = 12  # characters: shorter ones recur in any text
 REPEATED = 0.5  # the share of a text's windows that may have been there before
 SHORT = 40  # characters: a text so short may end without a full stop
 
 FENCE = re.compile(
-    r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE
+    r"^[ \t]*```[ \t]*+([\w+#-]*+)[^\n]*+\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE
 )
 # The first line of a program that nobody put into a block.
 OPENING = re.compile(r"^(import \w|from \w+ import |def \w+\(|class \w+|print\(|\w+ = )")
+# Lines that go on with the statement above them.
+INNER = re.compile(r"\s|[)\]}]|(else|elif|except|finally)\b")
+FLUSH = re.compile(r"[^\s#]")
+LONGEST = 50  # lines without indentation in a statement: a bracket that nobody closes ends there
+# What counts in a line of Python: comments, strings, of which long ones may go on, and brackets.
+TOKEN = re.compile(
+    r"""\#.* | (?P<open>\"{3}|'{3}).*?(?P<end>(?P=open)|$) |
+    "(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'? | [()\[\]{}]""",
+    re.VERBOSE,
+)
 FOREIGN = re.compile(r"#include|public (static|class)|console\.log|Math\.random|func main|\busing ")
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 KANA = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
@@ -150,17 +164,19 @@ def program(checker: Checker, text: str) -> tuple[bool | None, str]:
             return None, _("The program is in another language than Python.")
         return False, _("There is no program.")
     outcome = sandbox.Outcome("")
+    begun = time.monotonic()
     for seed in range(RUNS):
         outcome = sandbox.run(source, typed=checker.input, seed=seed)
         if not outcome.ran:
             return None, _("Programs cannot be run safely here: {why}").format(why=outcome.error)
-        if outcome.error.startswith("ModuleNotFoundError"):
+        if outcome.error.startswith("ModuleNotFoundError") and _needs_more(source):
             return None, _("It needs what is not here: {error}").format(error=outcome.error)
         if not _find(checker.prints, outcome.output):
             return False, outcome.error or _("It prints: {words}").format(
                 words=_short(outcome.output)
             )
-        if not outcome.ended:  # nor would it another time
+        # A program without an end has none another time either.
+        if not outcome.ended or time.monotonic() - begun > ENOUGH:
             break
     return True, _("It prints: {words}").format(words=_short(outcome.output))
 
@@ -182,6 +198,13 @@ def extract(text: str) -> str:
     return "\n".join(good) or (named[0] if named else _unfenced(text))
 
 
+def _needs_more(source: str) -> bool:
+    """Tell whether a program imports what does not come with Python."""
+    return any(
+        name.partition(".")[0] not in sys.stdlib_module_names for name in cage.imports(source)
+    )
+
+
 def _looks_whole(text: str) -> tuple[bool | None, str]:
     if text[-1] in FULL_STOPS or len(text) <= SHORT:
         return True, _("It ends as a sentence does.")
@@ -192,23 +215,97 @@ def _looks_whole(text: str) -> tuple[bool | None, str]:
 
 
 def _unfenced(text: str) -> str:
-    """Return the longest run of whole lines that is Python and begins like it."""
-    lines = text.splitlines()
-    best: Sequence[str] = ()
-    for start in (number for number, line in enumerate(lines) if OPENING.match(line)):
-        for end in range(len(lines), start + len(best), -1):
-            if lines[end - 1].strip() and _parses("\n".join(lines[start:end])):
-                best = lines[start:end]
-                break
-    return "\n".join(best)
+    """Return the longest run of whole lines that is Python and begins like it.
+
+    It is put together from statements, each of which is parsed once or twice: the work grows with
+    the text, whatever is in it.
+    """
+    return max(_runs(text.splitlines()), key=lambda run: len(run.splitlines()))
+
+
+def _runs(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the runs of statements that begin with a line that looks like Python."""
+    run: list[str] = []
+    at = 0
+    while at < len(lines):
+        end = _statement(lines, at) if run or OPENING.match(lines[at]) else at
+        run += lines[at:end]
+        if end == at:
+            yield "\n".join(run).rstrip()
+            run = []
+        at = max(end, at + 1)
+    yield "\n".join(run).rstrip()
+
+
+def _statement(lines: Sequence[str], start: int) -> int:
+    """Return the line after the statement that begins at `start`; `start` itself without one."""
+    if not lines[start].strip() or lines[start].startswith("#"):
+        return start + 1
+    end = _closed(lines, start)
+    fault = _fault(lines[start:end])
+    if not fault:
+        return end
+    end = start + fault - 1  # prose in a program's indentation
+    return start if _fault(lines[start:end]) else end
+
+
+def _closed(lines: Sequence[str], start: int) -> int:
+    """Return the line after that with which a statement's brackets, strings and blocks end.
+
+    If they don't, it is the line after the first one.
+    """
+    depth = flush = 0
+    quote = ""
+    for at in range(start, len(lines)):
+        opened, quote = _lexed(lines[at], quote)
+        depth += opened
+        flush += bool(FLUSH.match(lines[at]))
+        going_on = depth > 0 or quote or lines[at].endswith("\\") or lines[at].startswith("@")
+        if flush > LONGEST:
+            break
+        if not (going_on or INNER.match(_code(lines, at + 1))):
+            return at + 1
+    return start + 1
+
+
+def _code(lines: Sequence[str], start: int) -> str:
+    """Return the first line from `start` on that is neither empty nor a comment."""
+    for at in range(start, len(lines)):
+        if lines[at].strip() and not lines[at].startswith("#"):
+            return lines[at]
+    return ""
+
+
+@lru_cache(1 << 14)
+def _lexed(line: str, quote: str) -> tuple[int, str]:
+    """Return how many more brackets a line opens than it closes, and which string goes on after it.
+
+    `quote` is the triple quote that ends the string in which the line begins, "" without one.
+    """
+    begin = line.find(quote)
+    if begin < 0:
+        return 0, quote
+    depth = 0
+    for token in TOKEN.finditer(line, begin + len(quote)):
+        depth += (token[0] in "([{") - (token[0] in ")]}")
+        if token["open"] and not token["end"]:
+            return depth, token["open"]
+    return depth, ""
 
 
 def _parses(code: str) -> bool:
+    return not _fault(code.splitlines())
+
+
+def _fault(lines: Sequence[str]) -> int:
+    """Return the number of the first line that is wrong, from 1; 0 if all is Python."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return bool(ast.parse(code).body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+            return 0 if ast.parse("\n".join(lines)).body else 1
+    except SyntaxError as error:
+        return error.lineno or 1
+    except (ValueError, RecursionError, MemoryError):
+        return 1
 
 
 def _dedent(code: str) -> str:

@@ -22,6 +22,7 @@ SECONDS = 3  # of computing
 PATIENCE = 15  # seconds in all: on a busy machine computing takes longer
 MEMORY = 256 << 20  # bytes of address space, Python's own included
 OUTPUT = 64 << 10  # bytes of each output
+ERROR = 300  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,23 @@ class Outcome:
 
 def run(program: str, *, typed: str = "", seed: int = 0) -> Outcome:
     """Run a Python program, with `typed` on its standard input and `random` seeded by `seed`."""
-    order = {
-        "program": program,
-        "input": typed,
-        "seed": seed,
-        "seconds": SECONDS,
-        "memory": MEMORY,
-        "output": OUTPUT,
-    }
-    with _memory("output") as output, _memory("errors") as errors:
+    with _memory("output") as output, _memory("errors") as errors, _memory("shut") as shut:
+        order = {
+            "program": program,
+            "input": typed,
+            "seed": seed,
+            "seconds": SECONDS,
+            "memory": MEMORY,
+            "output": OUTPUT,
+            "shut": shut.fileno(),
+        }
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", cage.__file__],
                 input=json.dumps(order).encode(),
                 stdout=output,
                 stderr=errors,
+                pass_fds=[shut.fileno()],
                 cwd="/",
                 env={},
                 timeout=PATIENCE,
@@ -62,20 +65,27 @@ def run(program: str, *, typed: str = "", seed: int = 0) -> Outcome:
             )
         except subprocess.TimeoutExpired:
             return Outcome(_read(output), _("It did not end."), ended=False)
-        lines = _read(errors).splitlines()
-        if done.returncode == cage.CLOSED_NOT:
-            return Outcome("", lines[-1] if lines else "", ran=False)
+        error = _last(errors)
+        if done.returncode == cage.CLOSED_NOT and not _read(shut):  # else it is the program's
+            return Outcome("", error, ran=False)
         if done.returncode == -signal.SIGKILL:  # the kernel's, at the limit of time
             return Outcome(_read(output), _("It did not end."), ended=False)
         if done.returncode < 0:
             name = signal.Signals(-done.returncode).name
             return Outcome(_read(output), _("It ended by {signal}.").format(signal=name))
-        return Outcome(_read(output), lines[-1] if done.returncode and lines else "")
+        return Outcome(_read(output), error if done.returncode else "")
 
 
 def _memory(name: str) -> BinaryIO:
     """Return a file that exists in memory only: the limit of a file's size bounds it."""
     return os.fdopen(os.memfd_create(name), "r+b")
+
+
+def _last(errors: BinaryIO) -> str:
+    """Return the last line of what a program complained of, which says why, in short."""
+    lines = _read(errors).splitlines()
+    line = lines[-1] if lines else ""
+    return line if len(line) <= ERROR else line[:ERROR] + "…"
 
 
 def _read(file: BinaryIO) -> str:

@@ -1,7 +1,15 @@
 # ruff: noqa: E501 - answers are quoted whole
 """Every check on right, wrong and tricky answers."""
 
+import ast
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entrypoint.answers import questions
 from entrypoint.answers.questions import Checker, Point, Question
@@ -332,6 +340,53 @@ def test_a_program_without_a_block_is_found_between_the_lines() -> None:
     assert program.endswith("print(roll_dice())")
 
 
+def _runs(text: str) -> Iterator[str]:
+    """Yield all runs of lines that are Python and begin like it, by trying all there are."""
+    lines = text.splitlines()
+    for start, end in itertools.combinations(range(len(lines) + 1), 2):
+        run = lines[start:end]
+        with suppress(SyntaxError):
+            if checks.OPENING.match(run[0]) and ast.parse("\n".join(run)).body:
+                yield "\n".join(run).rstrip()
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            (
+                *("import random", "def f():", "if x:", "else:", "x = 1", "@cache", "x = ["),
+                *("    return 4", "    说明（见下", "        y = 2", "    1,", "]", ""),
+                *("# note", "说明：如下。", "don't", "(see below", "print(f'{x}')"),
+            )
+        ),
+        max_size=9,
+    ).map("\n".join)
+)
+def test_a_program_between_the_lines_is_the_longest_there_is(text: str) -> None:
+    longest = max(_runs(text), key=lambda run: len(run.splitlines()), default="")
+    assert checks.extract(text) == longest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"x{number} = (" for number in range(10_000)),
+        "\n".join(f"x{number} = \\" for number in range(10_000)),
+        "\n".join(f"x{number} = '''" for number in range(10_000)),
+        "print(n)\n" * 5000 + "接下来说明这个程序。\n" * 5000,
+        "print(n)\n这一行不是程序(\n" * 5000,
+        ("x = (\n" * 50 + ")\n" * 50) * 100,
+        "def f():\n" + "    x = 1\n" * 10_000,
+        "x = 1\n" + "# nothing\n" * 10_000,
+        "```" + "a" * 100_000,
+    ],
+)
+def test_the_work_grows_no_faster_than_the_text(text: str) -> None:
+    begun = time.process_time()
+    checks.extract(text)
+    assert time.process_time() - begun < 10  # about 1 s at most; minutes if tried line by line
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -361,6 +416,8 @@ def test_a_program_that_throws_dice_passes(text: str, monkeypatch: pytest.Monkey
         ("```python\nprint(random.randint(1, 6))\n```", "NameError"),
         ("```python\nimport random\nprint(random.randint(1, 6\n```", "SyntaxError"),
         ("```python\nimport os\nos.system('echo 4')\n```", "It prints: "),
+        ("```python\nimport os\nos.write(2, b'nowhere')\nos._exit(97)\n```", "nowhere"),
+        ("```python\nraise ModuleNotFoundError('numpy')\n```", "ModuleNotFoundError: numpy"),
     ],
 )
 def test_a_program_that_does_not_fails_and_says_why(text: str, why: str) -> None:
@@ -388,6 +445,15 @@ def test_a_program_that_goes_on_for_ever_is_run_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checks, "RUNS", 10_000)
     text = "```python\nimport time\nprint(4, flush=True)\ntime.sleep(99)\n```"
     assert checks.program(DICE, text) == (True, "It prints: 4")
+
+
+def test_a_slow_program_is_run_as_often_as_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "ENOUGH", 1)
+    monkeypatch.setattr(checks, "RUNS", 10_000)
+    text = "```python\nimport time\ntime.sleep(.4)\nprint(4)\n```"
+    begun = time.monotonic()
+    assert checks.program(DICE, text) == (True, "It prints: 4")
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.usefixtures("once")

@@ -130,6 +130,16 @@ def test_time_has_a_limit_and_what_was_printed_till_then_counts(
     assert outcome == sandbox.Outcome("begun\n", "It did not end.", ended=False)
 
 
+def test_a_program_cannot_say_that_it_was_not_run() -> None:
+    program = f"import os\nos.write(2, b'no safe place')\nos._exit({sandbox.cage.CLOSED_NOT})"
+    assert sandbox.run(program) == sandbox.Outcome("", "no safe place")
+
+
+def test_what_a_program_complains_of_is_told_in_short() -> None:
+    error = sandbox.run("raise SystemExit('x' * 10_000)").error
+    assert error == "x" * sandbox.ERROR + "…"
+
+
 def test_where_it_cannot_be_locked_in_nothing_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
