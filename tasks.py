@@ -15,15 +15,19 @@ from builder.stage.edge import at_most_one, one_of, stage
 ENGINE = "llamacpp (default) / 推理引擎"
 
 
-@stage()
-def up(_: Context) -> None:
+MODEL = "a name in models/models.toml (default: its default) / 模型名"
+
+
+@stage(positional=("model",), help={"model": MODEL})
+def up(_: Context, model: str = "") -> None:
     """From nothing to the chat prompt: engine, environment, model, image, chat.
 
     从零到对话：容器引擎、环境、模型、镜像、聊天。
     """
     from builder import up as flow
+    from builder.models import intents
 
-    flow.up(settings.load())
+    flow.up(settings.load(), model or intents.load().default)
 
 
 @stage(
@@ -127,7 +131,7 @@ def kernel(
 @stage(
     positional=("model",),
     help={
-        "model": "a name in models/models.toml (default: its default) / 模型名",
+        "model": MODEL,
         "source": "only this kind of source: modelscope, huggingface, wheel, url, dir / 指定来源",
         "trust-on-first-use": "accept an unlocked model and record its hashes / 首次信任并记录哈希",
     },
@@ -150,7 +154,7 @@ def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: boo
 @stage(
     positional=("model",),
     help={
-        "model": "a name in models/models.toml (default: its default) / 模型名",
+        "model": MODEL,
         "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
         "engine": ENGINE,
     },

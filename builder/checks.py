@@ -22,7 +22,10 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-cache", "--no-logo"),
     ("hadolint", "docker/Dockerfile"),
-    ("cog", "--check", "-P", "-I", "docs", "README.md", "README.zh-CN.md"),
+    (
+        *("cog", "--check", "-P", "-I", "docs"),
+        *("README.md", "README.zh-CN.md", "docs/models.md", "docs/models.zh.md"),
+    ),
     ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/alibaba/vm/prepare.sh"),
 )
 

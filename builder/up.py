@@ -30,8 +30,8 @@ class Program:
         return (self.python, "-m", "entrypoint")
 
 
-def up(settings: Settings) -> NoReturn:
-    """Make whatever is missing or out of date, then become the chat.
+def up(settings: Settings, name: str) -> NoReturn:
+    """Make whatever is missing or out of date, then become the chat with the model `name`.
 
     Raises what the stages raise. Without a container engine the chat runs on the host.
     """
@@ -49,22 +49,17 @@ def up(settings: Settings) -> NoReturn:
             report.say(_("so the same chat will run on this machine without a container"))
             contained = False
     condaenv.build(settings, "auto")
-    fetch.fetch(settings)
-    quantize.quantize(settings)
+    fetch.fetch(settings, [name])
+    quantize.quantize(settings, [name])
     if not contained:
-        _chat_on_host(settings)
-    image.build(settings)
-    chat(settings)
-
-
-def chat(settings: Settings) -> NoReturn:
-    """Become a chat in a container of the image; raise ImageMissing if there is none."""
-    image.require(settings)
+        program = on_host(settings)
+        become([*program.argv, "chat", "--model", name], env=program.env)
+    image.build(settings, image.with_model(settings, name))
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-    become(command(settings.image_name, language(), terminal=terminal))
+    become(command(settings.image_name, language(), "--model", name, terminal=terminal))
 
 
-def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
+def command(name: str, spoken: str, *words: str, terminal: bool) -> Sequence[str]:
     """Return the command line of a hardened container that chats in the language `spoken`.
 
     Without a terminal its three standard streams stay apart, and each line read is a turn.
@@ -72,7 +67,7 @@ def command(name: str, spoken: str, *, terminal: bool) -> Sequence[str]:
     streams = "-it" if terminal else "-i"
     return [
         "docker", "run", "--rm", streams, *image.HARDENED,
-        f"--env=LLMDEPLOY_LANG={spoken}", name, "chat",
+        f"--env=LLMDEPLOY_LANG={spoken}", name, "chat", *words,
     ]  # fmt: skip
 
 
@@ -86,8 +81,3 @@ def on_host(settings: Settings) -> Program:
         unpacked / "bin/python3",
         {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(settings.ready_dir)},
     )
-
-
-def _chat_on_host(settings: Settings) -> NoReturn:
-    program = on_host(settings)
-    become([*program.argv, "chat"], env=program.env)

@@ -1,6 +1,6 @@
-"""The README's tables, made from the program itself; cog puts them there and checks them.
+"""The tables of README and docs, made from the program itself; cog puts them there and checks them.
 
-Regenerate with: .venv/bin/cog -r -P -I docs README.md README.zh-CN.md
+Regenerate with: .venv/bin/cog -r -P -I docs README.md README.zh-CN.md docs/models*.md
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from invoke import Task
 
 import entrypoint.__main__ as program
 import tasks as task_module
+from builder.models import choice, intents
+from entrypoint.common import machine
 from entrypoint.common.errors import EXIT_CODES
 from entrypoint.common.language import _
 
@@ -52,6 +54,28 @@ def exit_codes(lang: str) -> None:
     """Print the table of exit codes."""
     os.environ["LLMDEPLOY_LANG"] = lang
     _table(lang, "code", [(str(code), _(text)) for code, text in sorted(EXIT_CODES.items())])
+
+
+SPEEDS = (12, 30, 60)  # GB/s: an old laptop, two cores of a server, four channels of one
+MODEL_HEADS = {
+    "en": ("Model", "Download", "Memory", "Estimated tokens a second at {speeds} GB/s", "Licence"),
+    "zh": ("模型", "下载", "内存", "内存带宽为 {speeds} GB/s 时估计的每秒词元数", "许可"),
+}
+
+
+def models(lang: str) -> None:
+    """Print which model is for which machine, estimated from models.toml and models.lock."""
+    known = intents.load()
+    speeds = [choice.candidates(known, 1e9 * each) for each in SPEEDS]
+    heads = [each.format(speeds=" / ".join(map(str, SPEEDS))) for each in MODEL_HEADS[lang]]
+    print(f"| {' | '.join(heads)} |\n|---|---|---|---|---|")
+    for each in zip(*speeds, strict=True):
+        first = each[0]
+        unseen = "" if first.intent.seen else " °"
+        rates = " / ".join(f"{one.speed:.0f}" for one in each)
+        sizes = (machine.size(first.download), machine.size(first.memory))
+        cells = (f"`{first.intent.name}`{unseen}", *sizes, rates, first.intent.license)
+        print(f"| {' | '.join(cells)} |")
 
 
 def _table(lang: str, first: str, rows: list[tuple[str, str]]) -> None:

@@ -101,6 +101,12 @@ def require(settings: Settings) -> None:
         )
 
 
+def with_model(settings: Settings, name: str) -> Sequence[str]:
+    """Return the models of the image if `name` is one of them, else that one alone."""
+    baked = _labels(daemon.connect(), settings.image_name).get(MODELS, "").split(",")
+    return baked if name in baked else [name]
+
+
 def size(settings: Settings) -> None:
     """Print the size of each layer, in the image and as a registry would store it.
 

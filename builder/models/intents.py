@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from builder.settings import ROOT
 from entrypoint.common import tomlfile
-from entrypoint.common.catalog import ModelFile
+from entrypoint.common.catalog import NO_ADVICE, ModelFile, Sampling
 from entrypoint.common.errors import ConfigFailure, UnknownModel
 from entrypoint.common.language import _
 
@@ -28,6 +28,9 @@ HEADER: Final = (
     "# sha256, size in bytes, model, file\n"
 )
 FORMATS: Final = ("gguf", "checkpoint")
+TASKS: Final = ("chat", "embedding")
+KEEP: Final = "keep"  # the weight type of a model whose weights stay as they are published
+THINK: Final = re.compile(r"|off|on|[1-9][0-9]{0,5}")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # it becomes a folder, and part of a command
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 PINNED: Final = re.compile(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}")
@@ -96,7 +99,10 @@ class Intent:
 
     `files` are the wanted ones, by path or pattern, as a source names them. `format` is "gguf"
     (one file) or "checkpoint" (Hugging Face format); `context` in tokens; `quantization` by its
-    llama.cpp name.
+    llama.cpp name, or "keep". `task`, `think` and `sampling` are those of `catalog.Model`: what is
+    empty is read from the model's files. `active` is the share of the weights that is read for one
+    token, `cache` the bytes that a token of the conversation takes (default: of the most demanding
+    model here). `seen` tells whether this project has had the files.
     """
 
     name: str
@@ -110,6 +116,12 @@ class Intent:
     chat_template: str = ""
     stop: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    task: str = "chat"
+    think: str = ""
+    sampling: Sampling = NO_ADVICE
+    active: float = 1.0
+    cache: int = 147_456
+    seen: bool = True
 
     def wants(self, path: str) -> bool:
         """Tell whether a file belongs to the model."""
@@ -179,6 +191,14 @@ def _intent(name: str, table: Any, file: str) -> Intent:
         ),
     )
     _require_one_of("format", intent.format, FORMATS, where)
+    _require_one_of("task", intent.task, TASKS, where)
+    if not THINK.fullmatch(intent.think):
+        raise ConfigFailure(
+            _("{key} in {where} cannot be {value}.").format(
+                key=repr("think"), where=where, value=repr(intent.think)
+            ),
+            _("It is off, on, or how many tokens the model may think."),
+        )
     return intent
 
 

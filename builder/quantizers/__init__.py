@@ -30,11 +30,13 @@ class Need:
     """What a ready model takes: tokens of `context`, and bytes.
 
     `memory` is for one conversation of so many tokens, `memory_each` for each more at once.
+    `quantization` names the type of its weights; "" where that is the one that was asked for.
     """
 
     context: int
     memory: int
     memory_each: int
+    quantization: str = ""
 
 
 class Quantizer(Protocol):

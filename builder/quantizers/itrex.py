@@ -27,7 +27,7 @@ from entrypoint.common.language import _
 # What ITREX makes of the tutorial's "int4_fullrange"; models.toml has llama.cpp's name for the
 # like: 4 bits, a scale for each 32 weights, no offset.
 TYPE: Final = "int4_clip"
-NAMES: Final = (TYPE, "int4_fullrange", "Q4_0")
+NAMES: Final = (TYPE, "int4_fullrange", "Q4_0", intents.KEEP)
 ARCHITECTURES: Final = (
     "ChatGLMModel",
     "ChatGLMForConditionalGeneration",

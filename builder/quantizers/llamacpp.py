@@ -55,10 +55,17 @@ MIXED: Final = {
     "Q5_K_M": (17, 5.8),
 }
 TYPES: Final = PURE | MIXED
+# What a file calls its type, by number: of files that are kept as they are published.
+TYPE_NAMES: Final = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 18: "Q6_K",
+    25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16", **{number: name for name, (number, _) in MIXED.items()},
+}  # fmt: skip
 
 
 def known_type(name: str) -> str:
-    """Return a weight type as llama.cpp writes it; raise UsageFailure with a suggestion."""
+    """Return a weight type as llama.cpp writes it, or "keep"; raise UsageFailure for others."""
+    if name == intents.KEEP:
+        return name
     if name.upper() in TYPES:
         return name.upper()
     near = difflib.get_close_matches(name.upper(), TYPES, n=1)
@@ -95,7 +102,8 @@ def measure(folder: Path, intent: Intent) -> Need:
     header = gguf.read(weights)
     context = min(intent.context, header.get("context_length", intent.context))
     needed = memory.needed(header, weights.stat().st_size, context)
-    return Need(context, needed, memory.each(header, context))
+    written = TYPE_NAMES.get(header.metadata.get("general.file_type", -1), "")
+    return Need(context, needed, memory.each(header, context), written)
 
 
 def _gguf(settings: Settings, order: Order) -> Path:
@@ -128,6 +136,8 @@ def _require_template(intent: Intent, header: gguf.Header) -> None:
 
 def _has_type(header: gguf.Header, type: str) -> bool:
     """Tell whether nothing is left to do. Vectors stay floats in every type."""
+    if type == intents.KEEP:
+        return True
     if type in MIXED:
         return header.metadata.get("general.file_type") == MIXED[type][0]
     number, _bits = PURE[type]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.environment import tarball, wheelhouse
-from builder.models import gguf
+from builder.models import gguf, intents
 from builder.models.intents import Intent
 from builder.quantizers import Need, Order, llamacpp
 from builder.settings import ROOT, Settings
@@ -30,6 +30,8 @@ SHAPES: Final = ("llama", "qwen2", "qwen3")  # the architectures too
 
 def known_type(name: str) -> str:
     """Return a weight type as llama.cpp writes it; raise UsageFailure if OpenVINO reads no such."""
+    if name == intents.KEEP:
+        return TYPES[0]
     if name.upper() in TYPES:
         return name.upper()
     near = difflib.get_close_matches(name.upper(), TYPES, n=1)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from builder.models import fetch, intents
+from builder.models import facts, fetch, intents
+from builder.models.facts import Facts
 from builder.models.intents import Intent, Models
 from builder.quantizers import Order, Quantizer, itrex, llamacpp, openvino
 from builder.settings import Settings
 from builder.stage import disk, receipt, report, scratch
 from entrypoint.common import catalog
-from entrypoint.common.catalog import Catalog, Model, ModelFile
+from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, ModelFile, Sampling
 from entrypoint.common.errors import DamagedModel, StageMissing
 from entrypoint.common.language import _
 
@@ -65,7 +67,8 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         order = Order(intent, type, raw, made, work)
         QUANTIZERS[settings.engine].make(settings, order)
         files = sorted(path for path in made.rglob("*") if path.is_file())
-        receipt.write(made / "receipt.json", inputs, files, source=fetched["source"])
+        told = asdict(facts.read(intent, raw))
+        receipt.write(made / "receipt.json", inputs, files, source=fetched["source"], facts=told)
         shutil.rmtree(ready, ignore_errors=True)
         made.rename(ready)
 
@@ -110,25 +113,42 @@ def _entry(settings: Settings, folder: Path, intent: Intent, made: Mapping[str, 
     """Return what the catalogue says of a ready model, of whose receipt `made` is the content."""
     need = QUANTIZERS[settings.engine].measure(folder, intent)
     source, revision = _origin(intent, made["source"])
+    told = _told(made.get("facts", {}))
     return Model(
         name=intent.name,
-        display_name=intent.display_name,
+        display_name=intent.display_name or told.display_name or intent.name,
         engine=settings.engine,
-        quantization=made["inputs"]["type"],
+        quantization=need.quantization or made["inputs"]["type"],
         context=need.context,
         memory=need.memory,
         memory_each=need.memory_each,
-        languages=intent.languages,
-        license=intent.license,
+        languages=intent.languages or told.languages,
+        license=intent.license or told.license,
         source=source,
         revision=revision,
         chat_template=intent.chat_template,
         stop=intent.stop,
+        task=intent.task,
+        think=intent.think or told.think,
+        sampling=_sampling(intent.sampling, told.sampling),
         files=tuple(
             ModelFile(path, entry["size"], entry["sha256"])
             for path, entry in sorted(made["outputs"].items())
         ),
     )
+
+
+def _told(made: Mapping[str, Any]) -> Facts:
+    """Return the facts that a receipt has kept; earlier ones have none."""
+    if not made:
+        return Facts()
+    kept = {**made, "languages": tuple(made["languages"])}
+    return Facts(**{**kept, "sampling": Sampling(**made["sampling"])})
+
+
+def _sampling(advice: Sampling, told: Sampling) -> Sampling:
+    """Return what the model's own files say; where they say nothing, what models.toml advises."""
+    return advice if told == NO_ADVICE else told
 
 
 def _origin(intent: Intent, kind: str) -> tuple[str, str]:

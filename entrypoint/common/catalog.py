@@ -29,13 +29,32 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How a model's publisher advises to sample its answers; None where nothing is said.
+
+    `temperature`, `top_p` and `min_p` as OpenAI's API has them, `top_k` a number of tokens (0:
+    all), `repeat_penalty` divides the likelihood of what was said already (1: none).
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+
+
+NO_ADVICE = Sampling()
+
+
+@dataclass(frozen=True)
 class Model:
     """One model, ready for one engine.
 
     `files[0]` is what the engine opens. `memory` is what it needs to run at `context` tokens, in
     bytes, and `memory_each` what each further conversation at once adds. `stop` are texts that end
     an answer besides the model's own end token; an empty `chat_template` means that the file
-    carries its own.
+    carries its own. `task` is "chat" or "embedding". `think` says whether it reasons before it
+    answers unless told otherwise: "off", "on", a number of tokens, or "" where it cannot.
     """
 
     name: str
@@ -52,6 +71,9 @@ class Model:
     stop: tuple[str, ...]
     files: tuple[ModelFile, ...]
     memory_each: int = 0
+    task: str = "chat"
+    think: str = ""
+    sampling: Sampling = NO_ADVICE
 
 
 @dataclass(frozen=True)
@@ -117,4 +139,5 @@ def _model(entry: dict[str, Any]) -> Model:
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     values["files"] = tuple(ModelFile(**file) for file in entry["files"])
+    values["sampling"] = Sampling(**entry.get("sampling", {}))
     return Model(**values)

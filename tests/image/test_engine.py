@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from builder import up
+from builder import image
 from builder.settings import ROOT, Settings
 from docker import DockerClient
 from entrypoint.common.errors import EnginePermission, ImageMissing
@@ -63,7 +63,7 @@ def test_an_engine_that_refuses_this_user(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("engine")
 def test_an_image_that_was_not_built(settings: Settings) -> None:
     with pytest.raises(ImageMissing, match="llmdeploy-never-built"):
-        up.chat(replace(settings, image="llmdeploy-never-built"))
+        image.require(replace(settings, image="llmdeploy-never-built"))
 
 
 def test_the_engine_is_found_once_and_shared(engine: DockerClient, settings: Settings) -> None:

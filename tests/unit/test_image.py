@@ -100,9 +100,9 @@ def test_the_source_label_gives_away_no_password_and_no_local_path(remote: str, 
 def test_the_chat_container_is_hardened_and_speaks_the_hosts_language(
     terminal: bool, streams: str
 ) -> None:
-    assert up.command("llmdeploy", "zh", terminal=terminal) == [
+    assert up.command("llmdeploy", "zh", "--model", "tiny", terminal=terminal) == [
         "docker", "run", "--rm", streams,
         "--network", "none", "--read-only", "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges", "--tmpfs", "/tmp",  # noqa: S108 - the container's
-        "--env=LLMDEPLOY_LANG=zh", "llmdeploy", "chat",
+        "--env=LLMDEPLOY_LANG=zh", "llmdeploy", "chat", "--model", "tiny",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.models import intents
-from entrypoint.common.catalog import ModelFile
+from entrypoint.common.catalog import ModelFile, Sampling
 from entrypoint.common.errors import ConfigFailure, Failure, UnknownModel
 
 TINY = """
@@ -143,3 +143,31 @@ def test_an_unreadable_models_file_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         load(tmp_path, "default = [")
     assert "is not valid TOML" in caught.value.what
+
+
+def test_the_catalogue_offers_what_was_recorded_of_2026_and_says_that_nobody_has_seen_it() -> None:
+    known, locked = intents.load(), intents.locked()
+    unseen = [name for name, each in known.intents.items() if not each.seen]
+    assert len(unseen) >= 12
+    assert {"qwen3-0.6b", "qwen3-8b", "qwen3-30b-a3b-2507", "qwen3.5-4b", "minicpm5-1b"} < {*unseen}
+    assert {"gemma-4-e2b", "deepseek-r1-7b", "glm-4-9b", "qwen3-embedding-0.6b"} < {*unseen}
+    for name in unseen:
+        assert [file.path for file in locked[name]] == list(known.find(name).files)
+        assert known.find(name).license
+
+
+def test_the_default_can_be_had_without_a_hub() -> None:
+    known = intents.load()
+    kinds = [intents.kind(source) for source in known.find(known.default).sources]
+    assert (known.default, kinds[-1]) == ("qwen2.5-coder-1.5b", "wheel")
+
+
+@pytest.mark.parametrize("think", ["maybe", "-1", "0", "1.5"])
+def test_how_long_a_model_thinks_is_checked(tmp_path: Path, think: str) -> None:
+    with pytest.raises(ConfigFailure, match="how many tokens the model may think"):
+        load(tmp_path, TINY.replace("context = 512", f'context = 512\nthink = "{think}"'))
+
+
+def test_the_publishers_advice_is_read(tmp_path: Path) -> None:
+    text = TINY.replace("context = 512", "context = 512\nsampling = { top_k = 20, min_p = 0.1 }")
+    assert load(tmp_path, text).find("tiny").sampling == Sampling(top_k=20, min_p=0.1)

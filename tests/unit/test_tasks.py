@@ -46,7 +46,7 @@ def test_only_the_mistyped_word_gets_one() -> None:
 @pytest.mark.parametrize(
     ("words", "model"),
     [
-        (["fetch", "--source", "nosuch"], "qwen2.5-coder-0.5b"),
+        (["fetch", "--source", "nosuch"], "qwen2.5-coder-1.5b"),
         (["fetch", "smollm2-135m", "--source", "nosuch"], "smollm2-135m"),
         (["fetch", "--source=nosuch", "smollm2-135m"], "smollm2-135m"),
         (["fetch", "--model", "smollm2-135m", "--source", "nosuch"], "smollm2-135m"),
