@@ -194,22 +194,25 @@ def image_size(_: Context, engine: str = "") -> None:
 @stage(
     help={
         "check": "report drift, write nothing / 只检查",
+        "renew": "take the newest versions that fit / 升级到符合意图的最新版本",
         "models": "record a model's hashes from its hub instead / 改为记录模型的哈希",
     }
 )
-def lock(_: Context, check: bool = False, models: str = "") -> None:
+def lock(_: Context, check: bool = False, renew: bool = False, models: str = "") -> None:
     """Regenerate the locks from their intent files; --check only reports drift.
 
     由意图文件重新生成锁文件；--check 只检查是否一致。
     """
+    from builder.environment import lock as locks
+    from builder.models import fetch as stage_
+
+    at_most_one({"--check": check, "--renew": renew, "--models": models})
     if models:
-        from builder.models import fetch as stage_
-
         stage_.lock(models)
+    elif check:
+        locks.check(settings.load())
     else:
-        from builder.environment import lock as locks
-
-        (locks.check if check else locks.write)(settings.load())
+        locks.write(settings.load(), renew=renew)
 
 
 @stage(

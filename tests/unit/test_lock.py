@@ -1,7 +1,11 @@
 """Locks follow their intents, name no host, and read back as they were written."""
 
+import hashlib
+import io
 import json
 import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -99,6 +103,68 @@ def test_locks_are_written_from_their_intents(channel: str, tmp_path: Path) -> N
     assert sorted(path.name for path in env.iterdir()) == [
         "conda-linux-64.lock", "environment.yml", "none.in", "none.lock",
     ]  # fmt: skip
+
+
+def test_a_lock_of_sources_is_its_intent_with_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "simple" / "engine" / "engine-1.2.tar.gz"
+    archive.parent.mkdir(parents=True)
+    metadata = b"Metadata-Version: 2.2\nName: engine\nVersion: 1.2\nRequires-Dist: numpy\n"
+    with tarfile.open(archive, "w:gz") as stream:
+        for name in ("PKG-INFO", "pyproject.toml"):
+            member = tarfile.TarInfo(f"engine-1.2/{name}")
+            member.size = len(metadata) if name == "PKG-INFO" else 0
+            stream.addfile(member, io.BytesIO(metadata))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    link = f'<a href="{archive.name}#sha256={digest}">{archive.name}</a>'
+    (archive.parent / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", archive.parents[1].as_uri())
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    env = tmp_path / "env"
+    (env / "engine").mkdir(parents=True)
+    (env / "environment.yml").write_text("dependencies: [python]\n")
+    (env / "conda-linux-64.lock").write_text(lock._header(env, [env / "environment.yml"]))
+    intent = env / "engine" / "source.in"
+    intent.write_text("# Why.\nengine==1.2\n")
+    lock.write(Settings(channel=DEAD), env)
+    assert (env / "engine" / "source.lock").read_text() == (
+        f"# Why.\nengine==1.2 --hash=sha256:{digest}\n"
+    )
+    lock.check(Settings(), env)
+    intent.write_text("# Why.\nengine==1.3\n")
+    with pytest.raises(LockDrift) as drift:
+        lock.check(Settings(), env)
+    assert "engine/source.lock was not made from this source.in" in drift.value.why
+
+
+def test_pins_stay_until_they_are_to_be_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    for version in ("1.0", "1.1"):
+        wheel = index / f"tool-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as stream:
+            for name, text in {
+                "METADATA": f"Metadata-Version: 2.1\nName: tool\nVersion: {version}\n",
+                "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+                "RECORD": "",
+            }.items():
+                stream.writestr(f"tool-{version}.dist-info/{name}", text)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    env = tmp_path / "env"
+    env.mkdir()
+    (env / "environment.yml").write_text("dependencies: [python]\n")
+    (env / "tool.in").write_text("tool<1.1\n")
+    lock.write(Settings(channel=DEAD), env)
+    (env / "tool.in").write_text("tool\n")
+    lock.write(Settings(channel=DEAD), env)
+    assert "tool==1.0" in (env / "tool.lock").read_text()
+    lock.write(Settings(channel=DEAD), env, renew=True)
+    assert "tool==1.1" in (env / "tool.lock").read_text()
 
 
 def test_without_its_channel_the_conda_lock_stays(
