@@ -6,10 +6,13 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 from entrypoint.common.language import _
+
+INTERVAL = 60.0  # seconds between the lines that a build leaves in a log
 
 
 def say(text: str) -> None:
@@ -26,19 +29,42 @@ def step(title: str) -> Iterator[None]:
     say(_("took {seconds:.1f} s").format(seconds=time.monotonic() - start))
 
 
-def following(log: Path) -> AbstractContextManager[object]:
-    """Show on a terminal how far a build has come that writes into `log`."""
+@contextmanager
+def following(log: Path) -> Iterator[None]:
+    """Show how far a build has come that writes into `log`: live on a terminal, else by lines."""
     if not sys.stderr.isatty():
-        return nullcontext()
+        with _lines(log):
+            yield
+        return
     from rich.console import Console  # 0.1 s, and few stages need it
     from rich.live import Live
 
-    return Live(
+    with Live(
         get_renderable=lambda: f"    {_steps(log)}",
         console=Console(stderr=True, highlight=False),
         refresh_per_second=1,
         transient=True,
-    )
+    ):
+        yield
+
+
+@contextmanager
+def _lines(log: Path) -> Iterator[None]:
+    """Say every INTERVAL how far the build has come, so that a log shows that it goes on."""
+    ended = Event()
+
+    def tell() -> None:
+        while not ended.wait(INTERVAL):
+            if steps := _steps(log):
+                say(steps)
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _steps(log: Path) -> str:

@@ -1,12 +1,15 @@
 """Kubernetes through the real kubectl: applied, changed, undone, deleted, on a stand-in's API.
 
-kubectl has to be there, new enough to read OpenAPI v3 (1.27 or later), as for whoever launches so.
+kubectl is the one that env/test.lock brings; whoever launches so has one of 1.27 or later.
 """
 
 from __future__ import annotations
 
 import http.server
 import json
+import os
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +24,7 @@ from builder.launch.deployment import Deployment, K8s
 from builder.settings import Settings
 from entrypoint.common.errors import NotReady, Refused
 
+BIN = Path(sys.executable).parent
 IMAGE, OTHER = ("registry.example.com/team/llmdeploy@sha256:" + digit * 64 for digit in "12")
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 KINDS = {  # as a cluster's discovery tells them
@@ -230,6 +234,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         }
         (tmp_path / "config").write_text(json.dumps(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
         monkeypatch.setenv("HOME", str(tmp_path))  # where kubectl keeps what it discovered
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -251,6 +256,11 @@ def launch(tmp_path: Path) -> Callable[..., None]:
 
 
 Launch = Callable[..., None]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_kubectl_is_the_locked_one() -> None:
+    assert shutil.which("kubectl") == str(BIN / "kubectl")
 
 
 def test_a_service_from_its_launch_to_its_end(
