@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.environment import condaenv, lock
@@ -15,6 +16,7 @@ from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
 BIN = Path(sys.executable).parent
+WORKFLOWS = sorted(map(str, (ROOT / ".github/workflows").glob("*.yml")))
 
 LINTERS = (
     ("ruff", "check", "."),
@@ -26,6 +28,8 @@ LINTERS = (
         *("cog", "--check", "-P", "-I", "docs"),
         *("README.md", "README.zh-CN.md", "docs/models.md", "docs/models.zh.md"),
     ),
+    ("actionlint", "-shellcheck", str(BIN / "shellcheck"), *WORKFLOWS),
+    ("zizmor", "--offline", "--quiet", ".github", ".pre-commit-config.yaml"),
     ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/alibaba/vm/prepare.sh"),
 )
 
@@ -34,7 +38,7 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
     """Run linters, lock check and tests; raise CommandFailed naming all that failed."""
     os.chdir(ROOT)
     lock.check(settings)
-    failed = [argv[0] for argv in LINTERS if attach([BIN / argv[0], *argv[1:]]) != 0]
+    failed = [argv[0] for argv in LINTERS if _linter(argv) != 0]
     if docker and not fast:
         with report.step(_("Container engine")):
             daemon.ensure(settings)
@@ -44,6 +48,11 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
         failed.append("pytest")
     if failed:
         raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failed)))
+
+
+def _linter(argv: Sequence[str]) -> int:
+    report.say(" ".join(argv))
+    return attach([BIN / argv[0], *argv[1:]])
 
 
 def _selection(*, fast: bool, docker: bool) -> list[str]:
