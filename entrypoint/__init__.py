@@ -1,3 +1,3 @@
 """The program inside the image: chat, battery, models, doctor."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import entrypoint
 from entrypoint import __main__ as program
 from entrypoint import battery
 from entrypoint.answers import results
@@ -223,7 +224,7 @@ def test_a_kept_answer_tells_all_about_itself() -> None:
     assert (turn.question, turn.answer, turn.usage) == ("甲？", "甲？甲？", USAGE)
     assert turn.seconds is not None
     assert first.machine is not None
-    assert first.machine.version == "0.1.0"
+    assert first.machine.version == entrypoint.__version__
     assert first.machine.kernels == "zen4"
     assert first.machine.threads >= 1
     assert first.machine.memory > 2**20
