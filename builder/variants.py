@@ -1,56 +1,57 @@
-"""The variants of the product, one for each engine: its environment, its image, what they cost."""
+"""The variants of the product, one for each engine: its environment, its image, what they cost.
+
+Each is described by variant.toml in the engine's package: adding an engine changes nothing here.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from entrypoint.common import tomlfile
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
+
+PLACE: Final = Path(__file__).with_name("quantizers")
+RECORD: Final = "variant.toml"
 
 
 @dataclass(frozen=True)
 class Variant:
     """What is built for one engine.
 
-    `environment` is the NAME of env/NAME.lock. `compiled` tells whether the wheel that is made of
-    env/llamacpp/ goes in too. `packing` is the disk space that building the environment takes, in
-    bytes. `bounds` are the promised megabytes of the image without weights, unpacked and
-    compressed. `python` is the one version that the wheels are for, if there is one, and `torch`
-    the one that the engine was compiled against. `kernel` is the name by which Jupyter in the image
-    offers its Python, if it has Jupyter.
+    `engine` is the name of its package, `environment` the NAME of env/NAME.lock. `packing` is the
+    disk space that building the environment takes, in bytes. `bounds` are the promised megabytes of
+    the image without weights, unpacked and compressed. `compiled` tells whether the wheel that is
+    made of env/llamacpp/ goes in too. `python` is the one version that the wheels are for, if there
+    is one, and `torch` the one that the engine was compiled against. `kernel` is the name by which
+    Jupyter in the image offers its Python, if it has Jupyter.
     """
 
     engine: str
     environment: str
-    compiled: bool
     packing: int
     bounds: tuple[int, int]
+    compiled: bool = False
     python: str = ""
     torch: str = ""
     kernel: str = ""
 
 
-VARIANTS: Final[Mapping[str, Variant]] = {
-    each.engine: each
-    for each in (
-        # Packing has the files three times, the tar once.
-        Variant(
-            "itrex",
-            "itrex",
-            compiled=False,
-            packing=8_000_000_000,
-            bounds=(2000, 700),
-            python="3.11",
-            torch="2.3.0",
-            kernel="itrex",
-        ),
-        Variant("llamacpp", "runtime", compiled=True, packing=500_000_000, bounds=(200, 80)),
-        Variant("openvino", "openvino", compiled=False, packing=1_000_000_000, bounds=(240, 80)),
-    )
-}
+def _load() -> dict[str, Variant]:
+    """Return the variants that the engines' packages describe, by name."""
+    return {
+        path.parent.name: tomlfile.record(
+            Variant, {"engine": path.parent.name, **tomlfile.read(path)}, path.name
+        )
+        for path in sorted(PLACE.glob(f"*/{RECORD}"))
+    }
+
+
+VARIANTS: Final[Mapping[str, Variant]] = _load()
 DEFAULT: Final = "llamacpp"
 
 

@@ -16,7 +16,7 @@ import conda_pack  # type: ignore[import-untyped]
 
 from builder.environment import conda, cputorch, hostpython, trim, wheelhouse
 from builder.settings import ROOT, Settings
-from builder.stage import archive, disk, receipt, report, scratch
+from builder.stage import archive, disk, receipt, recipe, report, scratch
 from builder.stage.run import run
 from builder.variants import Variant
 from entrypoint.common.errors import CommandFailed, DownloadFailure, UsageFailure
@@ -42,21 +42,7 @@ KEPT = (
 # What pip writes down of a command: its hash, which depends on the folder that line 1 names.
 SCRIPT = re.compile(r"^((?:\.\./)+bin/[^,]+),sha256=[^,]+,\d+$", re.MULTILINE)
 
-# The modules of the wheels (which must all be found), every extension module, and what people ask
-# for by these names.
-IMPORT_ALL = """
-import importlib, importlib.metadata, pathlib, sys, sysconfig
-for name in sys.argv[1:]:
-    importlib.metadata.distribution(name)
-wheels = [name for name in importlib.metadata.packages_distributions() if name.isidentifier()]
-native = [file.name.partition(".")[0]
-          for file in (pathlib.Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so")]
-named = "bz2 ctypes curses hashlib lzma sqlite3 ssl uuid zlib".split()
-# Named by pyarrow and xxhash, which do not have them, and by ipykernel's for where Matplotlib is.
-absent = "__dummy__ _xxhash matplotlib_inline".split()
-for name in sorted({*wheels, *native, *named}.difference(absent)):
-    importlib.import_module(name)
-"""
+IMPORT_ALL = ROOT / "builder/inside/import_all.py"
 
 
 def build(settings: Settings, source: Source) -> None:
@@ -101,12 +87,13 @@ def build(settings: Settings, source: Source) -> None:
 def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
     """Return the hashes of all that decides the environment's bytes."""
     name = settings.variant.environment
-    code = [ROOT / "builder" / file for file in CODE]
-    files = [*code, cputorch.ANSWERS, *trim.files(name), wheelhouse.lock(settings)]
     return {
-        **{str(path.relative_to(ROOT)): receipt.sha256(path) for path in files},
+        **recipe.code(*CODE),
+        "wheels": recipe.lines(wheelhouse.lock(settings)),
+        "trim": receipt.digest(trim.filters(name)),
+        "stand-in for CUDA": receipt.sha256(cputorch.ANSWERS),
         **(wheelhouse.recipe() if settings.variant.compiled else {}),
-        "python": receipt.sha256(LOCK) if origin == "lock" else hostpython.key(name),
+        "python": recipe.lines(LOCK) if origin == "lock" else hostpython.key(name),
         **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
 
@@ -118,7 +105,7 @@ def verify(variant: Variant, tarball: Path, place: Path) -> None:
     run([python, place / "bin" / "conda-unpack"])
     packages = _packages(place)
     wheels = [path.name.partition("-")[0] for path in packages.glob("*.dist-info")]
-    run([python, "-I", "-c", IMPORT_ALL, *wheels])
+    run([python, "-I", IMPORT_ALL, *wheels])
     if variant.compiled:
         run([packages / ENGINE / "llama-server", "--version"])
 

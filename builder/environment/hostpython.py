@@ -23,7 +23,7 @@ from rattler.index import index_fs
 
 from builder.environment import trim
 from builder.settings import Settings
-from builder.stage import archive, receipt, report, scratch
+from builder.stage import archive, receipt, recipe, report, scratch
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
@@ -48,8 +48,8 @@ DEBIAN_SCHEME = {DEBIAN: "site-packages", "base}/local": "base}"}
 def key(environment: str) -> str:
     """Return a hash of everything that the package for an environment is made of."""
     files = {target: receipt.sha256(source) for target, source in _files(environment).items()}
-    patterns = [receipt.sha256(path) for path in trim.files(environment)]
-    return receipt.digest([files, receipt.sha256(Path(__file__)), *patterns])
+    program = recipe.code("environment/hostpython.py")
+    return receipt.digest([files, program, trim.filters(environment)])
 
 
 def channel(settings: Settings) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from builder.settings import ROOT
@@ -12,16 +11,14 @@ from builder.settings import ROOT
 FOLDER = ROOT / "env"
 
 
-def files(environment: str) -> list[Path]:
-    """Return the files that say it: env/trim.txt, then env/trim-ENVIRONMENT.txt if there is one."""
-    own = FOLDER / f"trim-{environment}.txt"
-    return [FOLDER / "trim.txt", *([own] if own.exists() else [])]
-
-
 @cache
 def filters(environment: str) -> list[tuple[Literal["exclude", "include"], str]]:
-    """Return the patterns in the files' order, as conda-pack takes them: the last one decides."""
-    texts = [path.read_text(encoding="utf-8") for path in files(environment)]
+    """Return the patterns of env/trim.txt, then of env/trim-ENVIRONMENT.txt if there is one.
+
+    They are as conda-pack takes them: the last one that fits decides.
+    """
+    files = [FOLDER / "trim.txt", FOLDER / f"trim-{environment}.txt"]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.exists()]
     lines = [line for text in texts for line in text.splitlines()]
     patterns = [line for line in lines if line and not line.startswith("#")]
     return [

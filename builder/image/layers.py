@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.environment.relocation import relocate
 from builder.image import base
 from builder.settings import ROOT, Settings
-from builder.stage import archive, receipt, report, scratch
+from builder.stage import archive, receipt, recipe, report, scratch
 from builder.stage.run import run
 from builder.variants import Variant
 from entrypoint.common import catalog
@@ -52,19 +53,20 @@ class Layer:
 def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Layer]:
     """Yield the layers from bottom to top; `environment` is the packed environment's SHA-256."""
     tarball = settings.packed
-    recipe = {
-        "recipe": _digest(
-            ROOT / "builder" / name for name in ("stage/archive.py", "image/layers.py")
-        )
-    }
+    laying = recipe.code("stage/archive.py", "image/layers.py")
     if not settings.base:
         debs = base.packages(settings)
         inputs = {deb.name: receipt.sha256(deb) for deb in debs}
-        recipe_of_base = {"base": receipt.sha256(Path(base.__file__))}
-        yield Layer("base", recipe | recipe_of_base | inputs, lambda root: base.unpack(debs, root))
-    yield Layer("env", recipe | {"env": environment}, lambda root: _environment(tarball, root))
+        unpacking = recipe.code("image/base.py")
+        yield Layer("base", laying | unpacking | inputs, lambda root: base.unpack(debs, root))
+    relocating = recipe.code("environment/relocation.py", "inside/relocate.py")
+    yield Layer(
+        "env",
+        laying | relocating | {"env": environment},
+        lambda root: _environment(tarball, root),
+    )
     for model in chosen.models:
-        yield _model(settings, model, recipe)
+        yield _model(settings, model, laying)
     program = {
         "program": _digest([ROOT / "pyproject.toml", *_sources()]),
         "catalog": receipt.digest(dataclasses.asdict(chosen)),
@@ -72,7 +74,7 @@ def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Laye
     }
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
-        "code", recipe | program, lambda root: _program(root, python, chosen, settings.variant)
+        "code", laying | program, lambda root: _program(root, python, chosen, settings.variant)
     )
 
 
@@ -97,8 +99,6 @@ def write(folder: Path, layer: Layer) -> None:
 
 
 def _environment(tarball: Path, root: Path) -> None:
-    from builder.environment.tarball import relocate  # which brings conda-pack and rattler with it
-
     prefix = root / PREFIX
     archive.extract(tarball, prefix)
     relocate(prefix, Path("/", PREFIX))
@@ -107,7 +107,7 @@ def _environment(tarball: Path, root: Path) -> None:
             path.unlink()
 
 
-def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer:
+def _model(settings: Settings, model: Model, laying: Mapping[str, str]) -> Layer:
     def fill(root: Path) -> None:
         for file in model.files:
             target = root / "models" / model.name / file.path
@@ -115,7 +115,7 @@ def _model(settings: Settings, model: Model, recipe: Mapping[str, str]) -> Layer
             os.link(settings.ready_dir / model.name / file.path, target)
 
     hashes = {file.path: file.sha256 for file in model.files}
-    return Layer(f"model-{model.name}", {**recipe, **hashes}, fill)
+    return Layer(f"model-{model.name}", {**laying, **hashes}, fill)
 
 
 def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from builder.models import gguf, intents
 from builder.models.gguf import Header
 from builder.models.intents import Intent
+from builder.settings import ROOT
 from builder.stage import receipt, report
 from builder.stage.run import run
 from entrypoint.common.catalog import ModelFile
@@ -40,23 +41,7 @@ SPLITS: Final = {
 }
 CLASSES: Final = {"smollm": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer"}
 
-SAVE: Final = """
-import sys
-from pathlib import Path
-import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-source, target = map(Path, sys.argv[1:])
-config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
-with torch.device("meta"):
-    model = AutoModelForCausalLM.from_config(config)
-tensors = load_gguf_checkpoint(str(source), return_tensors=True, model_to_load=model)["tensors"]
-halves = {name: data.to(torch.float16) for name, data in tensors.items()}
-save_file(halves, target / "model.safetensors", metadata={"format": "pt"})
-config.architectures, config.dtype = [type(model).__name__], torch.float16
-config.save_pretrained(target)
-"""
+SAVE: Final = ROOT / "builder/inside/checkpoint.py"
 
 
 def of_fetched(intent: Intent, raw: Path, target: Path) -> None:
@@ -134,7 +119,7 @@ def of_gguf(source: Path, target: Path, python: Path) -> None:
             _("It is one of: {names}.").format(names=", ".join(SPLITS)),
             _("Name a checkpoint in models.toml instead: its own repository has one."),
         )
-    run([python, "-c", SAVE, source, target])
+    run([python, SAVE, source, target])
     write_tokenizer(header, target)
 
 

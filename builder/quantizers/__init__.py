@@ -1,11 +1,16 @@
-"""What each engine wants of a model: one module an engine, which `quantize` calls."""
+"""What each engine wants of a model: a package an engine, which `quantize` calls.
+
+In each, `recipe` decides the bytes and is hashed; `needs` tells what they take and is not;
+variant.toml describes the environment and the image, see `builder.variants`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from builder.models.intents import Intent
 from builder.settings import Settings
@@ -60,3 +65,8 @@ class Quantizer(Protocol):
     def measure(self, folder: Path, intent: Intent) -> Need:
         """Return the tokens of context that the engine gives, and the bytes of memory it takes."""
         ...
+
+
+def quantizer(engine: str) -> Quantizer:
+    """Return the package of an engine that `builder.variants` knows."""
+    return cast("Quantizer", import_module(f"{__name__}.{engine}"))

@@ -6,24 +6,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from builder.models import facts, fetch, intents
 from builder.models.facts import Facts
 from builder.models.intents import Intent, Models
-from builder.quantizers import Order, Quantizer, itrex, llamacpp, openvino
+from builder.quantizers import Order, quantizer
 from builder.settings import Settings
 from builder.stage import disk, receipt, report, scratch
 from entrypoint.common import catalog
 from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, ModelFile, Sampling
 from entrypoint.common.errors import DamagedModel, StageMissing
 from entrypoint.common.language import _
-
-QUANTIZERS: Final[Mapping[str, Quantizer]] = {
-    "llamacpp": llamacpp,
-    "openvino": openvino,
-    "itrex": itrex,
-}
 
 
 def quantize(
@@ -38,7 +32,7 @@ def quantize(
     known = intents.load()
     for name in names or [known.default]:
         intent = known.find(name)
-        wanted = QUANTIZERS[settings.engine].known_type(type or intent.quantization)
+        wanted = quantizer(settings.engine).known_type(type or intent.quantization)
         with report.step(_("Weights of {name}: {type}").format(name=name, type=wanted)):
             _quantize(settings, intent, wanted)
     _list(settings, known)
@@ -49,7 +43,7 @@ def _inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
     return {
         "files": receipt.digest(fetch.inputs(intent.name)),
         "type": type,
-        **QUANTIZERS[settings.engine].inputs(settings, intent),
+        **quantizer(settings.engine).inputs(settings, intent),
     }
 
 
@@ -65,7 +59,7 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         made = work / "made"
         made.mkdir()
         order = Order(intent, type, raw, made, work)
-        QUANTIZERS[settings.engine].make(settings, order)
+        quantizer(settings.engine).make(settings, order)
         files = sorted(path for path in made.rglob("*") if path.is_file())
         told = asdict(facts.read(intent, raw))
         receipt.write(made / "receipt.json", inputs, files, source=fetched["source"], facts=told)
@@ -111,7 +105,7 @@ def _list(settings: Settings, known: Models) -> None:
 
 def _entry(settings: Settings, folder: Path, intent: Intent, made: Mapping[str, Any]) -> Model:
     """Return what the catalogue says of a ready model, of whose receipt `made` is the content."""
-    need = QUANTIZERS[settings.engine].measure(folder, intent)
+    need = quantizer(settings.engine).measure(folder, intent)
     source, revision = _origin(intent, made["source"])
     told = _told(made.get("facts", {}))
     return Model(

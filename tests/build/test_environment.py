@@ -202,7 +202,7 @@ def run_on_bare_base(tarball: Path, settings: Settings, tmp_path: Path) -> None:
     (root / "proc").mkdir(exist_ok=True)  # where a program learns where it lies
     inside = ("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--root", root)
     wheels = ("llmdeploy-llamacpp", "prompt-toolkit", "wcwidth")
-    run(*inside, "/opt/llmdeploy/bin/python", "-I", "-c", condaenv.IMPORT_ALL, *wheels)
+    run(*inside, "/opt/llmdeploy/bin/python", "-I", "-c", condaenv.IMPORT_ALL.read_text(), *wheels)
     (server,) = (root / "opt/llmdeploy/lib").glob("python3.*/site-packages/*/llama-server")
     run(*inside, f"/{server.relative_to(root)}", "--version")
     prefix = run(*inside, "/opt/llmdeploy/bin/python3", "-c", "import sys; print(sys.prefix)")

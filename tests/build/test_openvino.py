@@ -74,7 +74,7 @@ def test_a_type_that_the_library_does_not_read_is_refused(for_openvino: Settings
 
 def test_the_key_value_cache_is_counted_from_the_model(openvino_models_dir: Path) -> None:
     text = (openvino_models_dir / "qwen2.5-coder-0.5b/openvino_model.xml").read_text()
-    assert openvino._cached(text) == 24 * 2 * (80 + 72)
+    assert openvino.needs._cached(text) == 24 * 2 * (80 + 72)
     known = json.loads((openvino_models_dir / "catalog.json").read_text())
     assert {model["memory_each"] for model in known["models"]} == {
         24 * 304 * 8192,

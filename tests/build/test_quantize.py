@@ -18,7 +18,8 @@ import pytest
 
 from builder.environment import wheelhouse
 from builder.models import checkpoint, convert, gguf, intents
-from builder.quantizers import llamacpp, memory, quantize
+from builder.quantizers import llamacpp, quantize
+from builder.quantizers.llamacpp import needs
 from builder.settings import ROOT, Settings
 from builder.stage import disk, receipt
 from entrypoint.common import catalog
@@ -124,7 +125,7 @@ def elsewhere(settings: Settings, models_dir: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def ask(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], str]:
     """Return a function that asks the default model of a folder with the real engine."""
-    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
 
     def ask(folder: Path, question: str) -> str:
         model = catalog.load(folder).find(None)
@@ -388,7 +389,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
 def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
     settings: Settings, models_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
     model = catalog.load(models_dir).find(name)
     engine = LlamaCpp(model, models_dir / name)
     try:
@@ -398,7 +399,7 @@ def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
             [{"role": "user", "content": question}], Options(temperature=0, max_tokens=16)
         )
         assert isinstance(usage, Usage)
-        assert usage.prompt_tokens > memory.BATCH
+        assert usage.prompt_tokens > needs.BATCH
         status = Path(f"/proc/{engine._child.pid}/status").read_text()
     finally:
         engine.close()

@@ -203,7 +203,7 @@ def test_both_engines_read_a_conversation_alike(
     where = {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(made["itrex"])}
     python, checkpoint = stack / "bin/python", checkout.root / "published"
     printed = tutorial.run(python, TOKENS, checkpoint, json.dumps(TALK), **where)
-    monkeypatch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
     model = catalog.load(made["llamacpp"]).find(checkout.name)
     with closing(LlamaCpp(model, made["llamacpp"] / model.name)) as server:
         body = {"content": server._templated(TALK), "add_special": True}
@@ -239,7 +239,7 @@ def scores(
 
     The scores are logarithms of probabilities: they differ from PyTorch's by one number for all.
     """
-    patch.syspath_prepend(str(llamacpp._program(settings).parent.parent))
+    patch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
     weights = folder / "model.gguf"
     file = catalog.ModelFile("model.gguf", weights.stat().st_size, receipt.sha256(weights))
     model = dataclasses.replace(BARE, files=(file,))

@@ -58,10 +58,10 @@ def test_another_weight_type_is_refused() -> None:
 
 
 def test_a_known_architecture_is_taken_and_another_one_is_told_from_those(checkpoint: Path) -> None:
-    assert itrex._config(checkpoint)["hidden_size"] == 4096
+    assert itrex.recipe._config(checkpoint)["hidden_size"] == 4096
     (checkpoint / "config.json").write_text('{"architectures": ["OPTForCausalLM"]}')
     with pytest.raises(ConfigFailure, match="OPTForCausalLM") as caught:
-        itrex._config(checkpoint)
+        itrex.recipe._config(checkpoint)
     assert "QWenLMHeadModel" in caught.value.why
 
 
@@ -69,7 +69,7 @@ def test_a_known_architecture_is_taken_and_another_one_is_told_from_those(checkp
 def test_a_checkpoint_without_its_configuration_is_damaged(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_text(text)
     with pytest.raises(DamagedModel):
-        itrex._config(checkpoint)
+        itrex.recipe._config(checkpoint)
 
 
 def test_missing_weights_are_named(checkpoint: Path) -> None:
@@ -112,7 +112,7 @@ def test_16_gb_are_too_little_to_quantize_6b_and_that_is_told_before(
 ) -> None:
     free(16 * GIB)
     with pytest.raises(NotEnoughMemory, match=r"takes 25\.\d GiB") as caught:
-        itrex._require_room(SIZES, CHATGLM3, tmp_path)
+        itrex.needs.require_room(SIZES, CHATGLM3, tmp_path)
     assert caught.value.why == "16.0 GiB are free."
     assert "llamacpp" in caught.value.next
 
@@ -129,11 +129,11 @@ def test_what_it_takes_is_told_and_a_small_disk_refused(
 
     free(32 * GIB)
     room(6 * GIB)
-    itrex._require_room(SIZES, CHATGLM3, tmp_path)
+    itrex.needs.require_room(SIZES, CHATGLM3, tmp_path)
     assert "GiB of memory and 5.6 GiB of disk" in capsys.readouterr().err
     room(5 * GIB)
     with pytest.raises(DiskFull):
-        itrex._require_room(SIZES, CHATGLM3, tmp_path)
+        itrex.needs.require_room(SIZES, CHATGLM3, tmp_path)
 
 
 def test_wheels_for_another_python_are_refused() -> None:
@@ -173,7 +173,7 @@ def test_both_sides_know_the_same_python_torch_and_batch() -> None:
     variant = variants.find("itrex")
     assert variant.python == ".".join(map(str, PYTHON))
     assert variant.torch == TORCH
-    assert itrex.BATCH == BATCH  # what its memory is reckoned with
+    assert itrex.needs.BATCH == BATCH  # what its memory is reckoned with
 
 
 @pytest.mark.parametrize("build", ["2.3.0", "2.3.0+cpu", "2.3.0+cu121"])

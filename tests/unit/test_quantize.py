@@ -8,7 +8,8 @@ import pytest
 
 from builder.models.gguf import Header, Tensor
 from builder.models.intents import Intent
-from builder.quantizers import llamacpp, memory, quantize
+from builder.quantizers import llamacpp, quantize
+from builder.quantizers.llamacpp import needs
 from builder.settings import Settings
 from entrypoint.common.errors import ConfigFailure, UnknownModel, UsageFailure
 
@@ -47,52 +48,52 @@ def test_a_type_may_be_written_in_small_letters() -> None:
 
 
 def test_only_a_model_of_nothing_but_the_type_has_it() -> None:
-    assert llamacpp._has_type(model(Q4_0, Q4_0), "Q4_0")
-    assert not llamacpp._has_type(model(Q4_0, Q6_K), "Q4_0")
-    assert not llamacpp._has_type(model(F32, F32), "Q4_0")
+    assert llamacpp.recipe._has_type(model(Q4_0, Q4_0), "Q4_0")
+    assert not llamacpp.recipe._has_type(model(Q4_0, Q6_K), "Q4_0")
+    assert not llamacpp.recipe._has_type(model(F32, F32), "Q4_0")
 
 
 def test_a_mixture_is_known_by_its_name() -> None:
     mixture = model(Q4_0, Q6_K, **{"general.file_type": 15})
-    assert llamacpp._has_type(mixture, "Q4_K_M")
-    assert not llamacpp._has_type(mixture, "Q4_K_S")
+    assert llamacpp.recipe._has_type(mixture, "Q4_K_M")
+    assert not llamacpp.recipe._has_type(mixture, "Q4_K_S")
 
 
 def test_a_model_without_a_chat_template_needs_one_in_its_recipe() -> None:
     def recipe(template: str) -> Intent:
         return Intent("old", "Old", "MIT", ("en",), (), "gguf", 512, "Q4_0", template)
 
-    llamacpp._require_template(recipe("chatml"), model())
-    llamacpp._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
+    llamacpp.recipe._require_template(recipe("chatml"), model())
+    llamacpp.recipe._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
     with pytest.raises(ConfigFailure) as caught:
-        llamacpp._require_template(recipe(""), model())
+        llamacpp.recipe._require_template(recipe(""), model())
     assert "chat_template" in caught.value.next
 
 
 def test_memory_grows_with_weights_and_context_by_what_they_take() -> None:
     header = model()
-    small = memory.needed(header, 1000, 2048)
-    assert memory.needed(header, 2000, 2048) - small == 1000
+    small = needs.needed(header, 1000, 2048)
+    assert needs.needed(header, 2000, 2048) - small == 1000
     # Keys and values: 24 layers, 2 groups of 64 numbers each, 16 bits; and the mask of one batch.
-    assert memory.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
-    assert memory.each(header, 2048) == 2048 * 24 * 2 * 64 * 2 * 2
+    assert needs.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
+    assert needs.each(header, 2048) == 2048 * 24 * 2 * 64 * 2 * 2
 
 
 def test_memory_of_a_model_that_reads_and_writes_with_one_tensor_has_it_twice() -> None:
     def weights(*names: str) -> Header:
         return Header(QWEN, tuple(Tensor(name, (64, 64), Q4_0, 0) for name in names))
 
-    apart = memory.needed(weights("token_embd.weight", "output.weight"), 1000, 2048)
-    tied = memory.needed(weights("token_embd.weight", "blk.0.attn_q.weight"), 1000, 2048)
+    apart = needs.needed(weights("token_embd.weight", "output.weight"), 1000, 2048)
+    tied = needs.needed(weights("token_embd.weight", "blk.0.attn_q.weight"), 1000, 2048)
     assert tied - apart == 500
 
 
 def test_memory_of_models_that_state_heads_for_each_layer_or_their_width() -> None:
     context = 4096
-    plain = memory.needed(model(), 0, context)
+    plain = needs.needed(model(), 0, context)
     listed = model(**{"qwen2.attention.head_count_kv": [2] * 24})
-    assert memory.needed(listed, 0, context) == plain
+    assert needs.needed(listed, 0, context) == plain
     wide = model(**{"qwen2.attention.key_length": 128, "qwen2.attention.value_length": 128})
-    assert memory.needed(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
+    assert needs.needed(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
     unshared = model(**{"qwen2.attention.head_count_kv": 14})
-    assert memory.needed(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2
+    assert needs.needed(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2

@@ -7,9 +7,10 @@ import pytest
 
 from builder import settings as configuration
 from builder import variants
-from builder.quantizers.quantize import QUANTIZERS
+from builder.quantizers import quantizer
 from builder.settings import ROOT, Settings
 from builder.variants import Variant
+from entrypoint import engines
 from entrypoint.common.errors import UsageFailure
 
 OTHER = Variant("other", "elsewhere", compiled=False, packing=1, bounds=(1, 1))
@@ -58,8 +59,9 @@ def test_an_unknown_environment_is_refused_with_a_suggestion() -> None:
     assert caught.value.next == "Did you mean runtime?"
 
 
-def test_every_variant_has_a_lock_and_a_quantizer() -> None:
-    assert set(QUANTIZERS) == set(variants.VARIANTS)
+def test_every_variant_has_a_lock_a_quantizer_and_an_engine() -> None:
     for variant in variants.VARIANTS.values():
+        assert engines.find(variant.engine)
+        assert callable(quantizer(variant.engine).measure)
         assert (ROOT / "env" / f"{variant.environment}.lock").exists()
         assert variants.of_environment(variant.environment) == variant

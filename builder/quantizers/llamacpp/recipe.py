@@ -14,9 +14,11 @@ from builder.environment import wheelhouse
 from builder.models import checkpoint as checkpoints
 from builder.models import convert, gguf, intents
 from builder.models.intents import Intent
-from builder.quantizers import Need, Order, memory
+from builder.quantizers import Order
+from builder.quantizers.llamacpp import needs
+from builder.quantizers.llamacpp.needs import WEIGHTS
 from builder.settings import Settings
-from builder.stage import disk, receipt, report, scratch
+from builder.stage import disk, receipt, recipe, report, scratch
 from builder.stage.run import run
 from entrypoint.common.errors import (
     CommandFailed,
@@ -27,39 +29,36 @@ from entrypoint.common.errors import (
 )
 from entrypoint.common.language import _
 
-WEIGHTS: Final = "model.gguf"
 BUFFER: Final = 256  # MiB that llama-quantize may take for the rows of one tensor
 
-# Types that every tensor of a model gets: ggml's number for each, and its bits for one weight.
+# Types that every tensor of a model gets, and ggml's number for each.
 PURE: Final = {
-    "F32": (0, 32.0),
-    "F16": (1, 16.0),
-    "BF16": (30, 16.0),
-    "Q4_0": (2, 4.5),
-    "Q4_1": (3, 5.0),
-    "Q5_0": (6, 5.5),
-    "Q5_1": (7, 6.0),
-    "Q8_0": (8, 8.5),
-    "Q6_K": (14, 6.6),
-    "IQ4_NL": (20, 4.5),
+    "F32": 0,
+    "F16": 1,
+    "BF16": 30,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q5_0": 6,
+    "Q5_1": 7,
+    "Q8_0": 8,
+    "Q6_K": 14,
+    "IQ4_NL": 20,
 }
-# llama.cpp's mixtures of types: the number that the metadata has for each, and its average bits.
+# llama.cpp's mixtures of types, and the number that the metadata has for each.
 MIXED: Final = {
-    "Q2_K": (10, 3.4),
-    "Q3_K_S": (11, 3.6),
-    "Q3_K_M": (12, 4.1),
-    "Q3_K_L": (13, 4.4),
-    "Q4_K_S": (14, 4.7),
-    "Q4_K_M": (15, 5.0),
-    "Q5_K_S": (16, 5.6),
-    "Q5_K_M": (17, 5.8),
+    "Q2_K": 10,
+    "Q3_K_S": 11,
+    "Q3_K_M": 12,
+    "Q3_K_L": 13,
+    "Q4_K_S": 14,
+    "Q4_K_M": 15,
+    "Q5_K_S": 16,
+    "Q5_K_M": 17,
 }
 TYPES: Final = PURE | MIXED
-# What a file calls its type, by number: of files that are kept as they are published.
-TYPE_NAMES: Final = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 18: "Q6_K",
-    25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16", **{number: name for name, (number, _) in MIXED.items()},
-}  # fmt: skip
+# What besides this module makes the file: for a checkpoint its converter, too.
+CODE: Final = ("quantizers/llamacpp/recipe.py",)
+CONVERTING: Final = ("models/checkpoint.py", "models/convert.py", "inside/converter.py")
 
 
 def known_type(name: str) -> str:
@@ -78,9 +77,9 @@ def known_type(name: str) -> str:
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:  # noqa: ARG001 - a Quantizer
     """Return what decides about the bytes besides the model's files and the type."""
-    tools = {"engine": receipt.digest(wheelhouse.recipe())}
+    tools = {"engine": receipt.digest(wheelhouse.recipe()), **recipe.code(*CODE)}
     if intent.format == "checkpoint":
-        tools["converter"] = receipt.sha256(convert.LOCK)
+        tools |= {"converter": recipe.lines(convert.LOCK), **recipe.code(*CONVERTING)}
     return tools
 
 
@@ -94,16 +93,6 @@ def make(settings: Settings, order: Order) -> None:
         _link(source, order.made / WEIGHTS)
     else:
         _convert(settings, source, header, order.made / WEIGHTS, order.type)
-
-
-def measure(folder: Path, intent: Intent) -> Need:
-    """Return how many tokens of context the weights in `folder` take, and the bytes of memory."""
-    weights = folder / WEIGHTS
-    header = gguf.read(weights)
-    context = min(intent.context, header.get("context_length", intent.context))
-    needed = memory.needed(header, weights.stat().st_size, context)
-    written = TYPE_NAMES.get(header.metadata.get("general.file_type", -1), "")
-    return Need(context, needed, memory.each(header, context), written)
 
 
 def _gguf(settings: Settings, order: Order) -> Path:
@@ -139,9 +128,8 @@ def _has_type(header: gguf.Header, type: str) -> bool:
     if type == intents.KEEP:
         return True
     if type in MIXED:
-        return header.metadata.get("general.file_type") == MIXED[type][0]
-    number, _bits = PURE[type]
-    return all(tensor.type == number for tensor in header.tensors if len(tensor.shape) > 1)
+        return header.metadata.get("general.file_type") == MIXED[type]
+    return all(tensor.type == PURE[type] for tensor in header.tensors if len(tensor.shape) > 1)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -157,17 +145,19 @@ def _convert(
     settings: Settings, source: Path, header: gguf.Header, target: Path, type: str
 ) -> None:
     """Write `source` as `target` with weights of `type`, some rows in memory at a time."""
-    weights = sum(tensor.elements for tensor in header.tensors)
-    disk.require(target.parent, int(weights * TYPES[type][1] / 8))
+    disk.require(target.parent, needs.size(header, type))
     report.say(_("quantizing {name}").format(name=source.name))
-    pure = ["--pure"] if type in PURE else []
-    limits = ["--max-buffer-size", str(BUFFER)]
     threads = str(len(os.sched_getaffinity(0)))
-    program = _program(settings)
     try:
-        run([program, "--allow-requantize", *pure, *limits, source, target, type, threads])
+        run([_program(settings), *options(type), source, target, type, threads])
     except CommandFailed as failure:
         raise _named(failure, source, target) from None
+
+
+def options(type: str) -> list[str]:
+    """Return how llama-quantize is told to make weights of `type`."""
+    pure = ["--pure"] if type in PURE else []
+    return ["--allow-requantize", *pure, "--max-buffer-size", str(BUFFER)]
 
 
 def _named(failure: CommandFailed, source: Path, target: Path) -> Exception:
