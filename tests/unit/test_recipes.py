@@ -58,7 +58,22 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def inputs() -> dict[str, Mapping[str, str]]:
     """Return what each stage's receipts hold, of a GGUF file and of a checkpoint."""
-    model = Model("tiny", "Tiny", "llamacpp", "Q4_0", 8, 1, 1, ("en",), "MIT", "", "", "", (), ())
+    model = Model(
+        name="tiny",
+        display_name="Tiny",
+        engine="llamacpp",
+        quantization="Q4_0",
+        context=8,
+        memory=1,
+        memory_each=1,
+        languages=("en",),
+        license="MIT",
+        source="",
+        revision="",
+        chat_template="",
+        stop=(),
+        files=(),
+    )
     known = intents.load()
     gguf = known.find("smollm2-135m")
     assert gguf.format == "gguf"
