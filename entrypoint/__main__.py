@@ -15,6 +15,7 @@ from entrypoint import battery, chat, compare, doctor, models, notebook, serve
 from entrypoint.arguments import Commands, Parser
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
+from entrypoint.common.visible import say
 
 # A mode is a module with `register(commands)`, which sets `run`: a function of the parsed
 # arguments. Its heavy imports wait until `run`, so that --help is instant.
@@ -53,7 +54,7 @@ def _report(failure: Failure) -> int:
     """Tell the user, in the `except` that caught it; return the exit code."""
     if "--debug" in sys.argv:
         traceback.print_exc()
-    print(f"llmdeploy: {failure}", file=sys.stderr)
+    say(f"llmdeploy: {failure}")
     return failure.code
 
 

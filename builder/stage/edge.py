@@ -14,6 +14,7 @@ from invoke import Context, Exit, task
 from builder.stage import disk
 from entrypoint.common.errors import DiskFull, Failure, NotWritable, UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.visible import visible
 
 
 def stage(
@@ -35,7 +36,7 @@ def stage(
                 if os.environ.get("LLMDEPLOY_DEBUG"):
                     raise
                 failure = _explain(error)
-                raise Exit(f"llmdeploy: {failure}", failure.code) from None
+                raise Exit(visible(f"llmdeploy: {failure}"), failure.code) from None
 
         return task(
             guarded,

@@ -8,7 +8,6 @@ Answers go to standard output as the tutorial prints them, in the order of the q
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -33,13 +32,16 @@ from entrypoint.battery.transcript import HEADING
 from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import (
+    BrokenAnswer,
     ConfigFailure,
+    EndpointFailure,
     EngineCrashed,
     Failure,
     MessageTooLong,
     UsageFailure,
 )
 from entrypoint.common.language import _
+from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine
 
@@ -49,6 +51,8 @@ ELSEWHERE = 4  # answers at once from an endpoint, of whose cores we know nothin
 
 # The number of a question, and a piece of its answer, or the answer itself, or why there is none.
 Event: TypeAlias = tuple[int, str | Answer | BaseException]
+# The number of a question, and its answer, or what became of it.
+Outcome: TypeAlias = tuple[int, Answer | BrokenAnswer]
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def run(arguments: Namespace) -> None:
             _ask_all(contenders, plan.questions, store)
         except (KeyboardInterrupt, Failure):
             if folder:
-                _say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
+                say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
             raise
 
 
@@ -189,7 +193,7 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
         for question, text in found:
             if not store.find(run, question.asks):
                 store.add(Answer(question.id, (Turn(question.text, text),), run, ended=_now()))
-    _say(
+    say(
         _("{path}: answers to {count} of {all} questions.").format(
             path=arguments.printed, count=len(found), all=len(asked)
         )
@@ -275,7 +279,10 @@ def _fitting(model: Model, most: int) -> int:
 
 
 def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: Store) -> None:
-    """Print all answers of all contenders; compute and keep those that the store does not have."""
+    """Print all answers of all contenders; compute and keep those that the store does not have.
+
+    Raises EndpointFailure in the end if some broke off; these are not kept.
+    """
     kept = [
         {
             number: answer
@@ -286,33 +293,58 @@ def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: 
     ]
     count, wanted = sum(map(len, kept)), len(contenders) * len(asked)
     if count == wanted:
-        _say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
+        say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
     elif count:
-        _say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
+        say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
+    broken = 0
     progress = Progress(wanted - count, contenders[0].options.max_tokens)
     for contender, known in zip(contenders, kept, strict=True):
         if len(contenders) > 1:
-            print(f"# {contender.title}", flush=True)
+            print(visible(f"# {contender.title}"), flush=True)
         page = Page(progress)
         for number, answer in known.items():
             page.add(number, _printed(number, answer))
         missing = {n: question for n, question in enumerate(asked) if n not in known}
         if not missing:  # then the model is not even loaded
             continue
-        with closing(contender.open()) as engine:
-            progress.begin()
-            for number, answer in _answers(engine, contender, missing, progress):
-                store.add(answer)
-                progress.answered(answer.tokens)
-                page.add(number, _printed(number, answer))
-                if answer.error:
-                    _say(HEADING.format(number=number + 1) + answer.error)
-            progress.pause()
+        broken += _compute(contender, missing, page, progress, store)
+    if broken:
+        raise EndpointFailure(
+            _("Answers that broke off: {n} of {all}.").format(n=broken, all=wanted)
+        )
+
+
+def _compute(
+    contender: Contender,
+    missing: Mapping[int, Question],
+    page: Page,
+    progress: Progress,
+    store: Store,
+) -> int:
+    """Print and keep a contender's answers to questions; return how many broke off."""
+    broken = 0
+    with closing(contender.open()) as engine:
+        progress.begin()
+        for number, outcome in _answers(engine, contender, missing, progress):
+            heading = HEADING.format(number=number + 1)
+            if isinstance(outcome, BrokenAnswer):
+                broken += 1
+                progress.answered(0)
+                page.add(number, heading)
+                say(f"{heading}{outcome}")
+                continue
+            store.add(outcome)
+            progress.answered(outcome.tokens)
+            page.add(number, _printed(number, outcome))
+            if outcome.error:
+                say(heading + outcome.error)
+        progress.pause()
+    return broken
 
 
 def _answers(
     engine: Engine, contender: Contender, asked: Mapping[int, Question], progress: Progress
-) -> Iterator[tuple[int, Answer]]:
+) -> Iterator[Outcome]:
     """Yield the numbers of questions and their answers, as they end."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -344,11 +376,11 @@ def _answers(
         left = len(asked)
         while left:
             number, event = events.get()
-            if isinstance(event, BaseException):
-                raise event
             if isinstance(event, str):
                 progress.piece()
                 continue
+            if isinstance(event, BaseException) and not isinstance(event, BrokenAnswer):
+                raise event
             left -= 1
             yield number, event
     finally:
@@ -393,7 +425,3 @@ def _sampling(options: Options) -> Sampling:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

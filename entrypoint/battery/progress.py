@@ -10,6 +10,7 @@ import sys
 import time
 
 from entrypoint.common.language import _
+from entrypoint.common.visible import visible
 
 PAUSE = 0.1  # seconds between two changes of the line
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and erase it
@@ -28,7 +29,7 @@ class Page:
         self._texts[number] = text
         while self._next in self._texts:
             self._progress.clear()
-            print(self._texts.pop(self._next), flush=True)
+            print(visible(self._texts.pop(self._next)), flush=True)
             self._next += 1
 
 

@@ -14,6 +14,7 @@ from entrypoint.answers.results import Answer, Run, Turn
 from entrypoint.common import files
 from entrypoint.common.errors import ConfigFailure, NotUtf8
 from entrypoint.common.language import _
+from entrypoint.common.visible import visible
 
 HEADING = "问题{number}："  # the tutorial's, whatever the user's language
 PRINTED = re.compile(r"^问题\s*(\d+)\s*[：:][ \t]*$", re.MULTILINE)
@@ -62,7 +63,7 @@ def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]
 
 def write(folder: Path, answers: Iterable[Answer]) -> None:
     """Write `folder`/transcript.md anew, in one step; raise NotWritable or DiskFull."""
-    files.write(folder / "transcript.md", markdown(answers).encode())
+    files.write(folder / "transcript.md", visible(markdown(answers)).encode())
 
 
 def markdown(answers: Iterable[Answer]) -> str:

@@ -23,6 +23,7 @@ from entrypoint.common import catalog, files, machine, table
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
 from entrypoint.engines import Engine, Options, Usage, open_engine
 
@@ -65,7 +66,7 @@ def run(arguments: Namespace) -> None:
     reader = terminal.person(earlier) if person else nullcontext(terminal.pipe(sys.stdin.buffer))
     with reader as read:
         if person:
-            _say(_("Loading {name}...").format(name=models.find(model).display_name))
+            say(_("Loading {name}...").format(name=models.find(model).display_name))
         chat = Chat(
             models,
             lambda name: _open(models, name),
@@ -91,10 +92,6 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 class Chat:
     """The loop: reads a line, obeys or answers it, until the reader raises EOFError.
 
@@ -112,7 +109,7 @@ class Chat:
         *,
         read: terminal.Reader,
         write: Callable[[str], None] = _write,
-        say: Callable[[str], None] = _say,
+        say: Callable[[str], None] = say,
         person: bool = False,
         session: Path | None = None,
     ) -> None:
@@ -222,7 +219,7 @@ class Chat:
                     if isinstance(piece, Usage):
                         self._usage = piece
                     else:
-                        self._write(piece)
+                        self._write(visible(piece))
                         answer += piece
         finally:
             self._write("\n")

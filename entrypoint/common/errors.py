@@ -164,6 +164,10 @@ class EndpointFailure(Failure):
     code, meaning = 24, "an endpoint refused a request or broke off an answer"
 
 
+class BrokenAnswer(EndpointFailure):
+    """What such a model began to answer breaks off, or is no answer; others may be."""
+
+
 class NotReady(Failure):
     """A launched service did not answer; what was made for it has been undone."""
 

@@ -21,6 +21,7 @@ from entrypoint.arguments import Commands, between, models_folder
 from entrypoint.common import catalog, files, machine
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.visible import say
 from entrypoint.compare import advice, contenders, marks, page, scores
 from entrypoint.compare.judge import Judge, Verdict, Verdicts
 from entrypoint.compare.report import SCHEMA, Judging, Question, Report
@@ -130,7 +131,7 @@ def _annotated(
     if path.exists():
         return marks.read(path, compared, names)
     marks.write(path, compared, names)
-    _say(
+    say(
         _(
             "Fill in the column mark of {path}, from 0 to 10, and run the same command again."
         ).format(path=path)
@@ -150,7 +151,7 @@ def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
     machine.require_memory(model, models)
 
     def opened() -> Engine:
-        _say(_("Loading {name}...").format(name=model.display_name))
+        say(_("Loading {name}...").format(name=model.display_name))
         return open_engine(model, models_folder())
 
     return Judge(f"{model.name} {model.files[0].sha256[:16]}", opened, kept)
@@ -184,7 +185,3 @@ def _write(folder: Path, report: Report) -> None:
     for name, text in forms.items():
         files.write(folder / name, text.encode(errors="replace"))
     print(folder / "report.html")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

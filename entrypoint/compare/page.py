@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoint.common import machine
 from entrypoint.common.language import _, language
+from entrypoint.common.visible import visible
 from entrypoint.compare import advice, charts
 from entrypoint.compare.report import Contender, Reply, Report
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent
 PATTERNS = 6  # how many fills the style sheet tells apart; names stand beside them anyway
-
-# Characters that steer a terminal or nothing at all, as the pictures that Unicode has of them.
-CONTROLS = {each: 0x2400 + each for each in range(0x20) if chr(each) not in "\t\n"} | {0x7F: 0x2421}
 
 
 def html(report: Report) -> str:
@@ -135,11 +133,6 @@ def _ended(reply: Reply) -> str:
 def anchor(path: str) -> str:
     """Return the id of the element that shows the number at a JSON pointer."""
     return path.strip("/").replace("/", "-")
-
-
-def visible(text: str) -> str:
-    """Return `text` with what cannot be seen, or cannot be written as UTF-8, made visible."""
-    return text.translate(CONTROLS).encode(errors="replace").decode()
 
 
 def fenced(text: str) -> str:

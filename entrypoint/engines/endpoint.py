@@ -1,7 +1,8 @@
 """The engine `endpoint`: a model that somebody else serves, behind OpenAI's API.
 
 Requests are repeated a few times while no answer has begun, for a server may be busy or starting;
-an answer that breaks off in the middle is a failure.
+an answer that breaks off in the middle is a failure. So is one that is not of the API, or has no
+end: what comes is checked piece by piece, and no more of it is held than a long answer has.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import ssl
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
+import msgspec
+from msgspec import Meta, Struct
+
 from entrypoint.common.errors import (
+    BrokenAnswer,
     EndpointFailure,
     Failure,
     MessageTooLong,
@@ -34,6 +39,41 @@ WAITS = (0.5, 1.0, 2.0)  # seconds before each further try
 LONGEST_WAIT = 30.0  # seconds, whatever the server asks for
 PATIENCE = 120.0  # seconds without a byte
 BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+# What an answer may have, far above what a model writes: a line, all lines, and its text.
+LINE, LINES, TEXT = 1 << 20, 1 << 26, 1 << 20
+REASON = 500  # characters of a server's own words
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class _Delta(Struct):
+    content: str | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Details(Struct):
+    cached_tokens: Count | None = None
+
+
+class _Cost(Struct):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Event(Struct):
+    """A line of an answer, as far as it is looked at."""
+
+    choices: tuple[_Choice, ...] | None = None
+    usage: _Cost | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
 
 
 class Endpoint:
@@ -64,9 +104,9 @@ class Endpoint:
         self._closed = False
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
-        """Answer a conversation; raise EndpointFailure if the answer breaks off.
+        """Answer a conversation; raise BrokenAnswer if the answer breaks off or is none.
 
-        Raises MessageTooLong if the server says so.
+        Raises EndpointFailure if there is no answer, MessageTooLong if that is why.
         """
         line = Line()
         return Answer(self._pieces(prompt, options, line), line)
@@ -78,25 +118,27 @@ class Endpoint:
             raise NotSupported(_("An endpoint answers conversations only."))
         begun = time.monotonic()
         first = 0.0
-        pieces, reason = 0, ""
-        usage: dict[str, Any] = {}
+        pieces, length, reason = 0, 0, ""
+        cost = _Cost()
         with self._ask(self._body(prompt, options), line) as response:
             for event in self._events(response):
-                usage = event.get("usage") or usage
-                for choice in event.get("choices") or ():
-                    if piece := (choice.get("delta") or {}).get("content"):
+                cost = event.usage or cost
+                for choice in event.choices or ():
+                    if piece := choice.delta and choice.delta.content:
                         first = first or time.monotonic() - begun
-                        pieces += 1
+                        pieces, length = pieces + 1, length + len(piece)
+                        if length > TEXT:
+                            raise self._broken(_("It does not stop."))
                         yield piece
-                    reason = choice.get("finish_reason") or reason
+                    reason = choice.finish_reason or reason
         if not reason:
             raise self._broken(_("The connection was closed in the middle of an answer."))
         last = time.monotonic() - begun
-        written = usage.get("completion_tokens", pieces)
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        written = pieces if cost.completion_tokens is None else cost.completion_tokens
+        cached = cost.prompt_tokens_details and cost.prompt_tokens_details.cached_tokens
         yield Usage(
-            prompt_tokens=usage.get("prompt_tokens", 0),
-            cached_tokens=cached,
+            prompt_tokens=cost.prompt_tokens or 0,
+            cached_tokens=cached or 0,
             completion_tokens=written,
             first_token=first or last,
             rate=(written - 1) / (last - first) if written > 1 and 0 < first < last else 0.0,
@@ -161,13 +203,13 @@ class Endpoint:
             connection.request("POST", self._path, json.dumps(body), headers)
             response = connection.getresponse()
         except ssl.SSLCertVerificationError as error:
-            raise self._broken(
+            raise self._failure(
                 error.verify_message, _("Name a file of certificates to trust: SSL_CERT_FILE")
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            return None, self._broken(_reason(error)), 0.0
+            return None, self._failure(_reason(error)), 0.0
         if response.status == http.HTTPStatus.OK:
-            return response, self._broken(""), 0.0
+            return response, self._failure(""), 0.0
         with closing(response):
             failure = self._refusal(response)
         if response.status not in BUSY:
@@ -175,30 +217,37 @@ class Endpoint:
         asked = response.headers.get("Retry-After", "")
         return None, failure, float(asked) if asked.isdecimal() else 0.0
 
-    def _events(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    def _events(self, response: http.client.HTTPResponse) -> Iterator[_Event]:
         """Yield the server-sent events of an answer, up to [DONE]."""
+        left = LINES
         try:
-            for line in response:
+            while line := response.readline(LINE):
+                left -= len(line)
+                if left < 0 or len(line) == LINE:
+                    raise self._broken(_("It does not stop."))
                 data = line.strip().removeprefix(b"data:").strip()
-                if not line.startswith(b"data:") or data == b"[DONE]":
+                if data == b"[DONE]":
+                    return
+                if not line.startswith(b"data:"):
                     continue
-                event = json.loads(data)
-                if error := event.get("error"):
-                    raise self._broken(str(error.get("message", error)))
+                event = _decode(data)
+                if error := event.error:
+                    said = error.get("message", error) if isinstance(error, dict) else error
+                    raise self._broken(str(said)[:REASON])
                 yield event
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(_reason(error)) from None
-        except (ValueError, AttributeError):
+        except (ValueError, RecursionError):
             raise self._broken(_("It sent what is not of OpenAI's API.")) from None
 
     def _refusal(self, response: http.client.HTTPResponse) -> Failure:
         """Return what the server refused as a Failure."""
         error: dict[str, Any] = {}
         said = ""
-        with suppress(ValueError, LookupError, TypeError, OSError, http.client.HTTPException):
-            found = json.loads(response.read(1 << 16))["error"]
+        with suppress(ValueError, RecursionError, OSError, http.client.HTTPException):
+            found = _decode(response.read(1 << 16)).error
             error = found if isinstance(found, dict) else {"message": found}
-            said = str(error.get("message") or "")
+            said = str(error.get("message") or "")[:REASON]
         if error.get("code") == "context_length_exceeded":
             return MessageTooLong(said, next=_("Ask with fewer words."))
         ways = {
@@ -207,18 +256,23 @@ class Endpoint:
             404: _("See which models it has, and that the address ends as in /v1."),
         }
         why = _("It answered {status}: {reason}").format(
-            status=response.status, reason=said or response.reason
+            status=response.status, reason=said or response.reason[:REASON]
         )
-        return self._broken(why, ways.get(response.status, ""))
+        return self._failure(why, ways.get(response.status, ""))
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._secure:
             return http.client.HTTPSConnection(self._host, self._port, timeout=PATIENCE)
         return http.client.HTTPConnection(self._host, self._port, timeout=PATIENCE)
 
-    def _broken(self, why: str, way: str = "") -> EndpointFailure:
+    def _failure(self, why: str, way: str = "") -> EndpointFailure:
         return EndpointFailure(
             _("The endpoint {address} did not answer.").format(address=self.address), why, way
+        )
+
+    def _broken(self, why: str) -> BrokenAnswer:
+        return BrokenAnswer(
+            _("The endpoint {address} broke off an answer.").format(address=self.address), why
         )
 
 

@@ -21,6 +21,7 @@ from entrypoint.common.catalog import Catalog, Model, ModelFile
 from entrypoint.common.errors import (
     ConfigFailure,
     DiskFull,
+    EndpointFailure,
     EngineCrashed,
     MessageTooLong,
     NotEnoughMemory,
@@ -29,6 +30,8 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.engines import Message, Options, Usage
+from tests import endpoints
+from tests.endpoints import piece
 
 USAGE = Usage(
     prompt_tokens=9,
@@ -55,6 +58,7 @@ class Parrot:
     """An engine that says each question twice, unless the question is its `last`."""
 
     context = 100
+    suffix = ""
     opened: list["Parrot"]
     last: tuple[str, BaseException] | None
 
@@ -70,7 +74,7 @@ class Parrot:
         yield text
         if Parrot.last and Parrot.last[0] == text:
             raise Parrot.last[1]
-        yield text
+        yield text + self.suffix
         yield USAGE
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -356,6 +360,35 @@ def test_an_endpoint_is_asked_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     resume()
     assert len(opened[1].asked) == 2
     assert opened[1].model.files[0].sha256 == "http://127.0.0.1:1/v1"
+
+
+def test_an_answer_that_is_none_is_told_and_the_battery_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right = piece("好", "stop")
+    with endpoints.serving() as server:
+        server.script = [(200, right), (200, b'data: {"choices":5}'), (200, right), (200, right)]
+        with pytest.raises(EndpointFailure, match="broke off: 1 of 3") as caught:
+            ask("--endpoint", server.address, "--model", "x", "--output", "out")
+        assert caught.value.code == 24
+        assert [line["id"] for line in lines()] == ["a", "c"]
+        out, err = capsys.readouterr()
+        assert out == "问题1：\n好\n问题2：\n问题3：\n好\n"
+        assert "问题2：The endpoint" in err
+        resume()
+        assert [line["id"] for line in lines()] == ["a", "c", "b"]
+
+
+def test_no_answer_steers_a_terminal_and_no_transcript_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "\x1b[2J\x1b]0;title\x07\x1b]52;c;aGk=\x07\x1b[8m hidden\x7f\x9b2J\r"
+    monkeypatch.setattr(Parrot, "suffix", hostile)
+    ask("--output", "out", "--system", hostile)
+    texts = capsys.readouterr().out, Path("out/transcript.md").read_text(encoding="utf-8")
+    for text in texts:
+        assert "␛[2J␛]0;title␇␛]52;c;aGk=␇␛[8m hidden␡�2J" in text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1])

@@ -116,6 +116,11 @@ class Room:
 GREETING = "[Ask away, or type /help. Ctrl-D leaves.]"
 
 
+def test_no_answer_steers_a_terminal() -> None:
+    heard = Room(["\x1b]52;c;aGk=\x07"]).run()
+    assert "polly: ␛]52;c;aGk=␇\n" in heard
+
+
 def test_a_conversation() -> None:
     room = Room(["hello", "", "  why?  "])
     assert room.run() == [

@@ -1,20 +1,29 @@
 """The engine `endpoint` with a real server on the loopback, which says what a test makes it say."""
 
-import http.server
+import itertools
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from entrypoint.common.errors import EndpointFailure, MessageTooLong, NotSupported, UsageFailure
+from entrypoint.common.errors import (
+    BrokenAnswer,
+    EndpointFailure,
+    MessageTooLong,
+    NotSupported,
+    UsageFailure,
+)
 from entrypoint.engines import Message, Options, Usage
 from entrypoint.engines import endpoint as module
 from entrypoint.engines.endpoint import Endpoint
 from entrypoint.serve.keys import Keys
+from tests import endpoints
+from tests.endpoints import Server, piece
 from tests.served import serving
 
 HELLO: list[Message] = [{"role": "user", "content": "你好"}]
@@ -23,59 +32,12 @@ USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens
 DONE = b"data: [DONE]\n\n"
 
 
-def piece(text: str, reason: str | None = None) -> bytes:
-    choice = {"delta": {"content": text} if text else {}, "finish_reason": reason}
-    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Answers each request with the next of `script`: a status and a body."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[tuple[int, bytes]] = []
-        self.asked: list[dict[str, Any]] = []
-        self.hang = threading.Event()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append({"path": self.path, "key": self.headers["Authorization"], **body})
-        status, content = self.server.script.pop(0)
-        if not status:  # drops the connection without a word
-            return
-        self.send_response(status)
-        self.send_header("Retry-After", "0")
-        self.end_headers()
-        self.wfile.write(content)
-        if content.endswith(b"hang\n\n"):
-            self.wfile.flush()
-            self.server.hang.wait(20)
-
-    def log_message(self, *_words: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(module, "WAITS", (0.01, 0.01, 0.01))
     monkeypatch.delenv(module.KEY, raising=False)
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.hang.set()
-        server.shutdown()
-        thread.join()
+    with endpoints.serving() as running:
+        yield running
 
 
 WHOLE = (200, BEGUN + piece("你好") + piece("！") + piece("", "stop") + USAGE + DONE)
@@ -184,13 +146,55 @@ def test_an_answer_that_breaks_off_is_told_and_not_asked_again(
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (piece("bad \ud800 surrogate"), "not of OpenAI's API"),
+        (piece({"text": "an object"}), "not of OpenAI's API"),
+        (b'data: {"choices": 5}\n\n', "not of OpenAI's API"),
+        (b'data: {"choices": [{"delta": "text"}]}\n\n', "not of OpenAI's API"),
+        (b'data: {"usage": {"completion_tokens": -1}}\n\n', "not of OpenAI's API"),
+        (b'data: {"error": ' + b"[" * 200_000 + b"\n\n", "not of OpenAI's API"),
+        (b"data: " + b"[" * 200_000 + b"\n\n", "not of OpenAI's API"),
+        (b'data: {"error": "\xff"}\n\n', "not of OpenAI's API"),
+        (b'data: {"error": "' + b"no " * 10_000 + b'"}\n\n', "no " * 100),
+        # Endless: a line, pieces, and lines that say nothing.
+        (itertools.repeat(b"x" * 60_000), "does not stop"),
+        (itertools.repeat(piece("x" * 60_000)), "does not stop"),
+        (itertools.repeat(b": nothing yet" * 5000 + b"\n"), "does not stop"),
+    ],
+)
+def test_a_hostile_answer_is_broken_off_and_takes_little_memory(
+    server: Server, body: bytes | Iterable[bytes], why: str
+) -> None:
+    server.script = [(200, body)]
+    tracemalloc.start()
+    with pytest.raises(BrokenAnswer) as caught:
+        answer(server)
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert why in caught.value.why
+    assert len(caught.value.why) <= module.REASON
+    assert caught.value.code == 24
+    assert most < 16 << 20
+
+
+def test_a_hostile_refusal_is_told_in_short(server: Server) -> None:
+    server.script = [(400, b'{"error": ' + b"[" * 60_000)]
+    with pytest.raises(EndpointFailure, match="It answered 400: Bad Request"):
+        answer(server)
+    server.script = [(400, b'{"error": "' + b"no " * 10_000 + b'"}')]
+    with pytest.raises(EndpointFailure, match=r"It answered 400: (no )+no") as caught:
+        answer(server)
+    assert len(caught.value.why) < module.REASON + 20
+
+
 def test_a_server_that_falls_silent_is_not_waited_for_forever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
-    server.script = [(200, BEGUN + piece("hang"))]
-    server.script[0] = (200, server.script[0][1] + b": hang\n\n")
-    with pytest.raises(EndpointFailure, match="did not answer") as caught:
+    server.script = [(200, BEGUN + piece("hang") + b": hang\n\n")]
+    with pytest.raises(BrokenAnswer, match="broke off an answer") as caught:
         answer(server)
     assert "Nothing came for" in caught.value.why
 
