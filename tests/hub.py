@@ -43,6 +43,8 @@ class Hub:
     halfway: threading.Event = field(default_factory=threading.Event)
     sent: Counter[str] = field(default_factory=Counter)  # bytes of each file
     asked: list[str] = field(default_factory=list)  # "GET path", "GET path from 123"
+    token: str = ""  # without it, everything but /lfs/ answers 401
+    credentials: dict[str, str | None] = field(default_factory=dict)  # by path, as they came
     url: str = ""
 
     def entries(self) -> Iterator[tuple[str, int, str]]:
@@ -90,10 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         address = urlsplit(self.path)
         path, query = unquote(address.path), parse_qs(address.query)
+        self.hub.credentials[path] = self.headers.get("Authorization")
+        authorized = self.hub.token in (self.headers.get("Authorization") or "")
         huggingface = f"/{REPOSITORY}/resolve/{REVISION}/"
         modelscope = f"/api/v1/models/{REPOSITORY}/repo"
         if path == "/":
             self._json({})
+        elif not (authorized or path.startswith("/lfs/")):
+            self._fail(401)
         elif path == f"/api/models/{REPOSITORY}/revision/{REVISION}":
             self._listing(path, self._siblings())
         elif path == f"{modelscope}/files" and query["Revision"] == [REVISION]:
@@ -146,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in self.hub.files:
             self._fail(404)
         elif _is_lfs(path):
-            self._head(
-                302, {"Location": f"{self.hub.url}/lfs/{quote(path)}", "Content-Length": "0"}
-            )
+            # By another name, as the hubs' stores are other machines.
+            store = self.hub.url.replace("127.0.0.1", "localhost")
+            self._head(302, {"Location": f"{store}/lfs/{quote(path)}", "Content-Length": "0"})
         else:
             self._bytes(path, ranges=False)
 

@@ -29,7 +29,7 @@ from builder.environment import wheelhouse
 from builder.models.intents import Dir, HuggingFace, ModelScope, Source, Url, Wheel
 from builder.settings import ROOT
 from builder.stage import disk, receipt
-from builder.stage.download import ATTEMPTS, CHUNK, PASSING, WAIT, download
+from builder.stage.download import ATTEMPTS, CHUNK, NO_ENTRY, PASSING, WAIT, download, no_entry
 from builder.stage.run import run
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import CommandFailed, DiskFull, DownloadFailure, HashMismatch
@@ -82,12 +82,17 @@ def deliver(source: Source, files: Sequence[ModelFile], folder: Path) -> None:
         case ModelScope():
             _run_snapshot(source, files, folder)
         case HuggingFace(repository, revision):
-            from huggingface_hub import hf_hub_url
+            from huggingface_hub import get_token, hf_hub_url
 
             # The library's own download starts anew after a kill, and leaves its half behind.
             known = {each.path for each in _siblings(source)}
             _require_all(repository, files, known)
-            _download(files, folder, lambda path: hf_hub_url(repository, path, revision=revision))
+            _download(
+                files,
+                folder,
+                lambda path: hf_hub_url(repository, path, revision=revision),
+                token=get_token(),
+            )
         case Wheel():
             _join(source, files, folder)
         case Url(address):
@@ -110,7 +115,13 @@ def _require_all(place: str, files: Iterable[ModelFile], known: Iterable[str]) -
         )
 
 
-def _download(files: Sequence[ModelFile], folder: Path, address: Callable[[str], str]) -> None:
+def _download(
+    files: Sequence[ModelFile],
+    folder: Path,
+    address: Callable[[str], str],
+    *,
+    token: str | None = None,
+) -> None:
     def one(file: ModelFile) -> None:
         try:
             download(
@@ -118,6 +129,7 @@ def _download(files: Sequence[ModelFile], folder: Path, address: Callable[[str],
                 folder / file.path,
                 sha256=file.sha256 or None,
                 size=file.size or None,
+                token=token,
             )
         except (DownloadFailure, HashMismatch) as failure:
             raise type(failure)(failure.why) from None  # the address, and its one reason
@@ -156,7 +168,13 @@ def _side_by_side(work: Callable[[Item], object], items: Iterable[Item]) -> None
 
 def _line(error: BaseException) -> str:
     """Return the first line of a message: the libraries' ones go on with advice on their use."""
-    return (str(error) or repr(error)).splitlines()[0]
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def _refusal(error: Exception) -> str:
+    """Return why a hub refused, as one line: what it wants, if it is to know who asks."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return no_entry(status) if status in NO_ENTRY else _line(error)
 
 
 def _no_answer(address: str) -> DownloadFailure:
@@ -206,7 +224,7 @@ def _siblings(source: HuggingFace) -> list[ModelFile]:
     except JSONDecodeError:
         raise _no_list(hub.endpoint) from None
     except (HTTPError, ValueError) as error:
-        raise DownloadFailure(_line(error)) from None
+        raise DownloadFailure(_refusal(error)) from None
     return [
         ModelFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else "")
         for each in found.siblings or []
@@ -276,7 +294,7 @@ def _modelscope() -> Iterator[None]:
     except JSONDecodeError:
         raise _no_list(address) from None
     except (HubError, requests.RequestException) as error:
-        raise DownloadFailure(_line(error)) from None
+        raise DownloadFailure(_refusal(error)) from None
 
 
 # Packages

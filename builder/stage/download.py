@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
@@ -36,6 +37,7 @@ PATIENCE: Final = 120  # seconds that a server may ask us to wait; beyond, anoth
 TIMEOUT: Final = (10, 60)  # seconds: to connect, and between two pieces
 CHUNK: Final = 1 << 17  # of a slow line a kill should not cost much
 PASSING: Final = {408, 425, 429, 500, 502, 503, 504}  # answers that may be better next time
+NO_ENTRY: Final = {codes.unauthorized, codes.forbidden}
 HOPELESS: Final = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
@@ -87,12 +89,14 @@ def download(
     *,
     sha256: str | None,
     size: int | None,
+    token: str | None = None,
     progress: Advance = ignore,
 ) -> None:
     """Fetch `target` from the first of `urls` (http, https, file) that delivers `size` right bytes.
 
     Goes on where an earlier run or mirror ended, in `target`.part; a right `target` is left alone.
     Without `sha256` nothing tells right from wrong: all is fetched anew, from one mirror.
+    `token` tells the mirrors' own hosts who asks; it does not follow a redirect to another.
     Raises HashMismatch if a mirror sent other bytes, DownloadFailure if none sent all, DiskFull.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,7 @@ def download(
         if sha256 and target.is_file() and receipt.sha256(target) == sha256:
             return
         part.expect(sha256, size, progress)
+        part.token = token
         failures: list[HashMismatch | DownloadFailure] = []
         for url in urls:
             try:
@@ -122,6 +127,7 @@ class _Part:
         self.sha256: str | None = None
         self.size: int | None = None
         self.progress: Advance = ignore
+        self.token: str | None = None
         self.version: dict[str, str] = {}  # per mirror: what it calls the content that it sends
 
     def __enter__(self) -> Self:
@@ -258,6 +264,8 @@ def _request(url: str, part: _Part) -> None:
     offset = part.length
     # A proxy that compresses would change the length, and what a Range means.
     headers = {"Accept-Encoding": "identity"}
+    if part.token:
+        headers["Authorization"] = f"Bearer {part.token}"  # requests drops it at another host
     if offset:
         headers["Range"] = f"bytes={offset}-"
         if url in part.version:
@@ -283,8 +291,12 @@ def _receive(url: str, part: _Part, answer: requests.Response) -> None:
     if answer.status_code in PASSING:
         after = urllib3.Retry().get_retry_after(answer.raw) or 0
         raise _Cut(status, after) if after <= PATIENCE else DownloadFailure(status)
+    if answer.status_code in NO_ENTRY:
+        raise DownloadFailure(no_entry(answer.status_code))
     if not answer.ok and answer.status_code != codes.range_not_satisfiable:
         raise DownloadFailure(status)
+    if part.sha256 is None:
+        _require_plain(url, answer)
     start, total = _extent(answer)
     part.check_total(total)
     if start is None and total == part.length:
@@ -299,6 +311,38 @@ def _receive(url: str, part: _Part, answer: requests.Response) -> None:
     if version:
         part.version[url] = version
     part.fill(answer.raw.stream(CHUNK, decode_content=False), total)
+
+
+def _require_plain(url: str, answer: requests.Response) -> None:
+    """Raise DownloadFailure if bytes come that only a hash could tell from the right ones."""
+    hops = [urlsplit(each.url).scheme for each in (*answer.history, answer)]
+    if hops[0] == "https" and "http" in hops:
+        raise DownloadFailure(
+            _("It leads from https to http, where anybody may change what comes.")
+        )
+    path = urlsplit(url).path
+    encoding = answer.headers.get("Content-Encoding", "identity")
+    # Many servers call the compression that a file has by itself an encoding.
+    if encoding != "identity" and not path.endswith((".gz", ".tgz")):
+        raise DownloadFailure(
+            _("It sends the file compressed ({encoding}), which was not asked for.").format(
+                encoding=encoding
+            )
+        )
+    kind = answer.headers.get("Content-Type", "")
+    if kind.startswith("text/html") and not path.endswith((".html", ".htm")):
+        raise DownloadFailure(_("It sends a web page; a proxy or a login may be in between."))
+
+
+def no_entry(status: int) -> str:
+    """Say what a server wants that refuses this user: `status` is one of NO_ENTRY."""
+    if status == codes.unauthorized:
+        advice = _(
+            "a token is missing (HF_TOKEN, MODELSCOPE_API_TOKEN, ~/.netrc), or it does not exist"
+        )
+    else:
+        advice = _("this account may not have it; its licence may have to be accepted there first")
+    return f"HTTP {status} {HTTPStatus(status).phrase}: {advice}"
 
 
 def _extent(answer: requests.Response) -> tuple[int | None, int | None]:

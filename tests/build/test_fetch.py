@@ -399,6 +399,25 @@ def test_an_unlocked_model_is_refused_until_it_is_trusted_once(
     assert checkout.has(FILES)
 
 
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_hub_that_wants_to_know_who_asks_is_told_and_nobody_else(
+    checkout: Checkout, hub: Hub, kind: str
+) -> None:
+    checkout.write(hub_source(kind))
+    hub.token = "tok-3n"  # noqa: S105
+    token = {"HF_TOKEN": hub.token, "MODELSCOPE_API_TOKEN": hub.token}
+    refused = checkout.fetch(hub=hub, **dict.fromkeys(token, ""))
+    assert refused.returncode == 6
+    assert "HTTP 401 Unauthorized" in refused.stderr
+    assert "HF_TOKEN, MODELSCOPE_API_TOKEN" in refused.stderr
+    done = checkout.fetch(hub=hub, **token)
+    assert done.returncode == 0, done.stderr
+    assert checkout.has(FILES)
+    stores = {path for path in hub.credentials if path.startswith("/lfs/")}
+    assert stores
+    assert all(hub.credentials[path] is None for path in stores)
+
+
 def test_a_models_hashes_are_taken_from_the_hubs_own_list(checkout: Checkout, hub: Hub) -> None:
     checkout.lock.write_text("")
     command = [sys.executable, "-m", "builder", "lock", "--models", "tiny"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -40,6 +42,9 @@ class Server:
     cuts: list[int] = field(default_factory=list)  # bytes to send before hanging up, per request
     etag: str = ""
     encoding: str = ""
+    kind: str = ""
+    location: str = ""
+    certificate: Path | None = None
     endless: bool = False
     retry_after: str = ""
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -61,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "ETag": plan.etag,
             "Content-Encoding": plan.encoding,
+            "Content-Type": plan.kind,
+            "Location": plan.location,
             "Retry-After": plan.retry_after,
         }
         if not (plan.endless or plan.silent):
@@ -100,7 +107,12 @@ def serve() -> Iterator[Callable[[Server], Server]]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         running.append(server)
         plan.go_on.set()
-        plan.url = f"http://127.0.0.1:{server.server_port}/file.bin"
+        if plan.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(plan.certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "https" if plan.certificate else "http"
+        plan.url = f"{scheme}://127.0.0.1:{server.server_port}/file.bin"
         return plan
 
     yield start
@@ -345,6 +357,65 @@ def test_a_compressed_archive_stays_compressed(
     """Many servers say Content-Encoding: gzip of a .tar.gz, and clients then unpack it."""
     get(target, serve(Server(encoding="gzip")))
     assert target.read_bytes() == CONTENT
+
+
+def test_without_a_hash_nothing_that_was_compressed_on_the_way_is_taken(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    server = serve(Server(content=gzip.compress(CONTENT), encoding="gzip"))
+    with pytest.raises(DownloadFailure, match=r"cannot be downloaded") as caught:
+        download.download([server.url], target, sha256=None, size=None)
+    assert "compressed (gzip), which was not asked for" in caught.value.why
+    archive = server.url.replace(".bin", ".tar.gz")  # it is one by itself
+    download.download([archive], target, sha256=None, size=None)
+    assert gzip.decompress(target.read_bytes()) == CONTENT
+
+
+def test_without_a_hash_a_page_instead_of_a_file_is_refused(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    server = serve(Server(content=PAGE, kind="text/html; charset=utf-8"))
+    with pytest.raises(DownloadFailure) as caught:
+        download.download([server.url], target, sha256=None, size=None)
+    assert "It sends a web page; a proxy or a login may be in between." in caught.value.why
+    assert left(target) == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a key and a certificate of this machine, which requests trusts from now on."""
+    path = tmp_path / "tls/both.pem"
+    path.parent.mkdir()
+    subject = ("-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-x509")
+    command = ["openssl", "req", *kind, *subject, "-keyout", str(path), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    return path
+
+
+def test_without_a_hash_a_way_from_https_to_http_is_refused(
+    serve: Callable[[Server], Server], target: Path, certificate: Path
+) -> None:
+    plain = serve(Server())
+    secure = serve(Server(status=302, location=plain.url, certificate=certificate))
+    with pytest.raises(DownloadFailure) as caught:
+        download.download([secure.url], target, sha256=None, size=None)
+    assert "It leads from https to http, where anybody may change what comes." in caught.value.why
+    get(target, secure)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "a token is missing"), (403, "its licence")])
+def test_who_is_not_let_in_is_told_what_to_do(
+    serve: Callable[[Server], Server], target: Path, status: int, told: str
+) -> None:
+    server = serve(Server(status=status))
+    with pytest.raises(DownloadFailure) as caught:
+        get(target, server)
+    assert f"HTTP {status}" in caught.value.why
+    assert told in caught.value.why
+    assert len(server.asked) == 1
 
 
 def test_without_a_hash_nothing_of_an_earlier_run_is_trusted(
