@@ -186,9 +186,9 @@ def image_size(_: Context, engine: str = "") -> None:
 
     按层列出镜像大小。
     """
-    from builder import image
+    from builder.image import sizes
 
-    image.size(settings.load(engine))
+    sizes.show(settings.load(engine))
 
 
 @stage(

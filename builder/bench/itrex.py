@@ -14,7 +14,7 @@ from builder import image, up
 from builder.bench import engines, figures, quality
 from builder.bench.engines import Figures
 from builder.bench.figures import Promise
-from builder.image import daemon
+from builder.image import daemon, materials
 from builder.models import checkpoint, convert
 from builder.settings import Settings
 from builder.stage import report, scratch
@@ -112,6 +112,6 @@ def _image(settings: Settings) -> float:
     image.require(settings)
     made = daemon.connect().images.get(settings.image_name)
     listed = catalog.load(settings.ready_dir)
-    names = made.labels[image.MODELS].split(",")
+    names = made.labels[materials.MODELS].split(",")
     weights = sum(file.size for name in names for file in listed.find(name).files)
     return float(made.attrs["Size"] - weights) / 1e6

@@ -15,6 +15,7 @@ import pytest
 
 from builder import image as images
 from builder.image import daemon as engines
+from builder.image import sizes
 from builder.settings import ROOT, Settings
 from docker import DockerClient
 from tests.images import EVERY_IMAGE
@@ -159,11 +160,11 @@ def test_the_program_has_the_images_own_engine_only(built: Settings) -> None:
 @EVERY_IMAGE
 def test_everything_but_the_weights_is_as_small_as_promised(built: Settings) -> None:
     tars = (built.image_dir / "layers").glob("*.tar")
-    sizes = [images.measure(tar, level=1) for tar in tars if not tar.name.startswith("model-")]
+    measured = [sizes.measure(tar, level=1) for tar in tars if not tar.name.startswith("model-")]
     unpacked, compressed = built.variant.bounds
-    assert len(sizes) == 3
-    assert sum(size for size, _ in sizes) <= unpacked * MEGABYTE
-    assert sum(size for _, size in sizes) <= compressed * MEGABYTE
+    assert len(measured) == 3
+    assert sum(size for size, _ in measured) <= unpacked * MEGABYTE
+    assert sum(size for _, size in measured) <= compressed * MEGABYTE
 
 
 @pytest.mark.usefixtures("image")

@@ -6,9 +6,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from builder import image, up
+from builder import up
+from builder.image import dockerfile, materials, sizes
 from builder.settings import ROOT
 from entrypoint.common.catalog import Catalog, Model
+from entrypoint.common.errors import ConfigFailure
 
 TEMPLATE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
 
@@ -35,7 +37,7 @@ def instructions(text: str) -> list[str]:
 
 
 def test_every_model_gets_an_instruction_and_so_a_layer_of_its_own() -> None:
-    text = image.dockerfile(TEMPLATE, "", ["model-small", "model-large"])
+    text = dockerfile.render(TEMPLATE, "", ["model-small", "model-large"])
     added = [line for line in instructions(text) if line.startswith("ADD")]
     assert added == [
         "ADD base.tar /",
@@ -58,8 +60,27 @@ def test_what_changes_more_often_lies_above_what_changes_less_often() -> None:
 
 def test_a_base_from_a_registry_takes_the_place_of_ours() -> None:
     pinned = "debian@sha256:" + "0" * 64
-    text = image.dockerfile(TEMPLATE, pinned, ["model-small"])
+    text = dockerfile.render(TEMPLATE, pinned, ["model-small"])
     assert instructions(text)[:2] == [f"FROM {pinned} AS base", "FROM base AS env"]
+    assert "base.tar" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("ADD base.tar /\n", "COPY base.tar /\n"), ("ADD model.tar /\n", "ADD models.tar /\n")],
+)
+def test_a_template_without_the_places_is_refused_and_not_taken_as_it_is(
+    old: str, new: str
+) -> None:
+    assert old in TEMPLATE
+    with pytest.raises(ConfigFailure, match="cannot be filled in"):
+        dockerfile.render(TEMPLATE.replace(old, new), "debian@sha256:0", ["model-small"])
+
+
+def test_the_flags_of_an_instruction_are_kept() -> None:
+    linked = TEMPLATE.replace("ADD ", "ADD --link ")
+    text = dockerfile.render(linked, "debian@sha256:0", ["model-small"])
+    assert "ADD --link model-small.tar /\n" in text
     assert "base.tar" not in text
 
 
@@ -68,18 +89,18 @@ def test_the_sizes_line_up_in_both_languages(
     language: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LLMDEPLOY_LANG", language)
-    sizes = {"base.tar": (7_000_000, 3_000_000), "model-small.tar": (360_600_000, 300_000_000)}
-    Console().print(image.table(sizes, (200, 80)))
+    layers = {"base.tar": (7_000_000, 3_000_000), "model-small.tar": (360_600_000, 300_000_000)}
+    Console().print(sizes.table(layers, (200, 80)))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[1:]] == ["3.0", "300.0", "3.0", "80"]
     assert {cell_len(line) for line in lines} == {cell_len(lines[0])}
 
 
 def test_the_labels_name_models_and_all_licences() -> None:
-    labels = image.labels(Catalog("small", (SMALL, LARGE)))
+    labels = materials.labels(Catalog("small", (SMALL, LARGE)))
     assert labels["io.llmdeploy.models"] == "small,large"
     licenses = labels["org.opencontainers.image.licenses"].split(" AND ")
-    assert licenses == sorted({*image.LICENSES, "Apache-2.0", "LicenseRef-Large"})
+    assert licenses == sorted({*materials.LICENSES, "Apache-2.0", "LicenseRef-Large"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +114,7 @@ def test_the_labels_name_models_and_all_licences() -> None:
     ],
 )
 def test_the_source_label_gives_away_no_password_and_no_local_path(remote: str, shown: str) -> None:
-    assert image.public(remote) == shown
+    assert materials.public(remote) == shown
 
 
 @pytest.mark.parametrize(("terminal", "streams"), [(True, "-it"), (False, "-i")])
