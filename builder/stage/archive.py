@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
+import lzma
 import os
 import stat
 import tarfile
@@ -21,14 +23,21 @@ from entrypoint.common.language import _
 
 EPOCH: Final = 1_700_000_000  # every member's time; zip files know none before 1980
 LEVEL: Final = 10  # of zstd: beyond it the time doubles for the next few percent
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+ZSTD: Final = b"\x28\xb5\x2f\xfd"
+READERS: Final[dict[bytes, Callable[[IO[bytes]], AbstractContextManager[Any]]]] = {
+    b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zX": lzma.LZMAFile,
+}
+# What others pack into, and tarfile does not read.
+FOREIGN: Final = {b"PK\x03\x04": "zip", b"hsqs": "squashfs", b"7z\xbc\xaf": "7z"}
 LONGEST_CHAIN: Final = 40  # symbolic links in one path, the kernel's own limit
 CHUNK: Final = 1 << 20
 DAMAGE: Final = (
     tarfile.TarError,
     zstandard.ZstdError,
     zlib.error,
-    gzip.BadGzipFile,
+    lzma.LZMAError,
     EOFError,
     ValueError,
 )
@@ -63,11 +72,12 @@ def write_tar(source: Path, target: Path, *, prefix: str = "") -> None:
 
 
 def extract(archive: Path, dest: Path, *, finish: Callable[[Path], None] | None = None) -> None:
-    """Unpack a plain, gzip or zstd tar as the folder `dest`, which is whole or not there at all.
+    """Unpack a tar of any usual compression as the folder `dest`, which is whole or not there.
 
     `finish` is called with the unpacked folder before it becomes `dest`, and may still change it.
-    Raises UsageFailure if `dest` has content already, UnsafeArchive naming a member that could
-    reach out of `dest`, DownloadFailure if the archive is incomplete or damaged, DiskFull.
+    Raises UsageFailure if `dest` has content already or the archive is of another format,
+    UnsafeArchive naming a member that could reach out of `dest`, DownloadFailure if the archive is
+    incomplete or damaged, DiskFull.
     """
     dest = dest.resolve()
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
@@ -80,8 +90,11 @@ def extract(archive: Path, dest: Path, *, finish: Callable[[Path], None] | None 
         content.mkdir()
         try:
             with archive.open("rb") as raw:
+                _require_tar(raw, archive)
                 _unpack(raw, content)
-        except DAMAGE as error:
+        except (*DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's own word; that of gzip and bzip2 on damage has no number
             raise DownloadFailure(
                 _("The archive {path} is incomplete or damaged.").format(path=archive),
                 str(error),
@@ -250,15 +263,30 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
         tar.extract(member, folder, **FILTER)
 
 
+def _require_tar(raw: IO[bytes], archive: Path) -> None:
+    """Raise UsageFailure for a known format that is none of ours."""
+    kind = FOREIGN.get(raw.read(len(ZSTD)))
+    raw.seek(0)
+    if kind:
+        raise UsageFailure(
+            _("{path} is a {format} archive, which is not supported.").format(
+                path=archive, format=kind
+            ),
+            _("These are: tar, tar.gz, tar.bz2, tar.xz, tar.zst."),
+            _("Pack it again, with conda-pack for example: --format tar.gz"),
+        )
+
+
 def _decompressed(raw: IO[bytes]) -> AbstractContextManager[Any]:
     magic = raw.read(len(ZSTD))
     raw.seek(0)
-    if magic == ZSTD:
+    if magic.startswith(ZSTD):
         return zstandard.ZstdDecompressor().stream_reader(
             raw, read_across_frames=True, closefd=False
         )
-    if magic.startswith(GZIP):
-        return gzip.GzipFile(fileobj=raw)
+    for beginning, reader in READERS.items():
+        if magic.startswith(beginning):
+            return reader(raw)
     return nullcontext(raw)
 
 

@@ -72,7 +72,10 @@ def at_most_one(options: Mapping[str, object]) -> None:
 
 # What the operating system says of a place that cannot be written, or is something else.
 REFUSALS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY),
+    }
 )
 
 

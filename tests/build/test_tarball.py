@@ -45,9 +45,14 @@ def foreign(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
     (prefix / "etc").mkdir()
     (prefix / "etc" / "paths.conf").write_text(f"home = {prefix}/share\n")
-    (prefix / "bin" / "where").write_text(f"#!{prefix}/bin/python\nimport sys; print(sys.prefix)\n")
-    (prefix / "bin" / "where").chmod(0o755)
-    conda_pack.pack(prefix=str(prefix), output=str(root / "packed.tar.gz"), compress_level=1)
+    # With the prefix once, conda-pack asks for whatever Python is on PATH.
+    for name, more in (("where", ""), ("also", f"# {prefix}\n")):
+        text = f"#!{prefix}/bin/python\n{more}import sys; print(sys.prefix, *sys.argv[1:])\n"
+        (prefix / "bin" / name).write_text(text)
+        (prefix / "bin" / name).chmod(0o755)
+    for name, dest in (("packed", None), ("bound", str(root / "there"))):
+        output = str(root / f"{name}.tar.gz")
+        conda_pack.pack(prefix=str(prefix), output=output, dest_prefix=dest, compress_level=1)
     shutil.rmtree(prefix)
     return root / "packed.tar.gz"
 
@@ -90,6 +95,35 @@ def test_an_environment_is_ready_where_it_was_wanted(foreign: Path, place: Path)
     path = {"PATH": f"{dest}/bin:/usr/bin:/bin"}
     done = subprocess.run([dest / "bin" / "where"], env=path, capture_output=True, check=True)
     assert done.stdout.decode() == f"{dest}\n"
+
+
+@pytest.mark.parametrize("name", ["我的 it's 环境", "d" * 200])
+def test_its_scripts_start_wherever_it_is(foreign: Path, place: Path, name: str) -> None:
+    dest = place / name
+    tarball.unpack(foreign, dest)
+    command = [str(dest / "bin/also"), "a b", "c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{dest} a b c\n"
+
+
+def test_a_place_without_a_name_is_told(foreign: Path, place: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        tarball.unpack(foreign, place / ("长" * 85))
+    assert list(place.iterdir()) == []
+
+
+def test_an_environment_for_one_place_is_restored_there_and_refused_elsewhere(
+    foreign: Path, place: Path, elsewhere: Settings
+) -> None:
+    packed, there = foreign.with_name("bound.tar.gz"), foreign.with_name("there")
+    with pytest.raises(UsageFailure, match=f"was packed for {there} and works there only"):
+        tarball.unpack(packed, place / NAME)
+    with pytest.raises(UsageFailure, match=f"was packed for {there} and works there only"):
+        tarball.restore(elsewhere, urls=[], file=packed, sha256=None)
+    assert list(place.iterdir()) == []
+    tarball.unpack(packed, there)
+    done = subprocess.run([there / "bin" / "also"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{there}\n"
 
 
 def test_it_is_what_unpacking_by_hand_and_conda_unpack_give(foreign: Path, place: Path) -> None:

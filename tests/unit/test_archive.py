@@ -252,6 +252,31 @@ def test_a_changed_byte_is_told(tree: Path, tmp_path: Path, kind: str) -> None:
         archive.extract(packed, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["bz2", "xz"])
+def test_what_others_compress_is_read_too(tree: Path, tmp_path: Path, kind: str) -> None:
+    packed = tmp_path / f"packed.tar.{kind}"
+    with tarfile.open(packed, f"w:{kind}") as tar:  # type: ignore[call-overload]
+        tar.add(tree, ".")
+    archive.extract(packed, tmp_path / "out")
+    assert (tmp_path / "out/bin/run").read_bytes() == (tree / "bin/run").read_bytes()
+    content = packed.read_bytes()
+    middle = len(content) // 2
+    for damaged in (content[:middle], content[:middle] + b"\xff" * 99 + content[middle + 99 :]):
+        packed.write_bytes(damaged)
+        with pytest.raises(DownloadFailure, match="incomplete or damaged"):
+            archive.extract(packed, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "squashfs", "7z"])
+def test_a_format_that_is_not_read_is_named(tmp_path: Path, kind: str) -> None:
+    beginning = next(magic for magic, name in archive.FOREIGN.items() if name == kind)
+    packed = tmp_path / "packed.tar.gz"
+    packed.write_bytes(beginning + bytes(1000))
+    with pytest.raises(UsageFailure, match=f"is a {kind} archive, which is not supported"):
+        archive.extract(packed, tmp_path / "out")
+
+
 def test_what_is_not_an_archive_is_told(tmp_path: Path) -> None:
     page = tmp_path / "page.tar.gz"
     page.write_text("<html>" + "not found " * 1000)
