@@ -280,7 +280,7 @@ def launch(
     from builder.launch import deployment, targets
 
     at_most_one({"--dry-run": dry_run, "--output": output, "--apply": apply})
-    described = deployment.load(Path(file or deployment.FILE))
+    described = deployment.load(Path(file or deployment.FILE), target)
     chosen = settings.load(described.engine)
     if apply:
         targets.apply(chosen, described, target)
@@ -298,7 +298,7 @@ def status(_: Context, target: str, file: str = "") -> None:
     """
     from builder.launch import deployment, targets
 
-    described = deployment.load(Path(file or deployment.FILE))
+    described = deployment.load(Path(file or deployment.FILE), target)
     targets.find(target).status(settings.load(described.engine), described)
 
 
@@ -310,7 +310,7 @@ def teardown(_: Context, target: str, file: str = "") -> None:
     """
     from builder.launch import deployment, targets
 
-    described = deployment.load(Path(file or deployment.FILE))
+    described = deployment.load(Path(file or deployment.FILE), target)
     targets.find(target).teardown(settings.load(described.engine), described)
 
 

@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import url2pathname
 
 from builder.environment import condaenv
 from builder.environment.relocation import relocate, run_in
 from builder.settings import ROOT, Settings
 from builder.stage import archive, disk, download, receipt, report, scratch
 from builder.variants import Variant
+from entrypoint.common import address
 from entrypoint.common.errors import HashMismatch, StageMissing, UsageFailure
 from entrypoint.common.language import _
 
@@ -104,6 +106,8 @@ def unpack_prebuilt(
     `unpack` raises.
     """
     urls = settings.prebuilt
+    for url in urls:
+        _require_address(url)
     known = _digits(sha256) or _recorded(PREBUILT)
     if known is None and not trust_on_first_use:
         raise UsageFailure(
@@ -152,7 +156,21 @@ def _expected(urls: Sequence[str], file: Path | None, sha256: str | None) -> str
             _("Nothing is opened that came over the network and was not checked."),
             _("Ask whoever packed the environment for its SHA-256."),
         )
+    for url in urls:
+        _require_address(url)
     return _digits(sha256)
+
+
+def _require_address(url: str) -> None:
+    """Raise UsageFailure if nothing could ever come from there."""
+    path = Path(url2pathname(url.removeprefix("file:"))) if url.startswith("file:///") else None
+    if path is None and address.parse(url) is None:
+        raise UsageFailure(
+            _("{url} is not the address of a file.").format(url=url),
+            next=_("Write it as: https://host/environment.tar.gz"),
+        )
+    if path and path.is_dir():
+        raise UsageFailure(_("{path} is a folder, not a packed environment.").format(path=path))
 
 
 def _digits(sha256: str | None) -> str | None:

@@ -88,10 +88,7 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the containers of the service, their state and their image."""
-    rows = [
-        (each.name, each.attrs["State"].get("Health", {}).get("Status", each.status), _image(each))
-        for each in _containers(deployment)
-    ]
+    rows = [(each.name, _state(each, deployment), _image(each)) for each in _containers(deployment)]
     service.table([(_("container"), _("state"), _("image")), *rows])
 
 
@@ -105,6 +102,10 @@ class Project:
     """A deployment as Compose's command line manages it."""
 
     deployment: Deployment
+
+    def check(self) -> None:
+        """Raise CommandFailed if Compose is not there."""
+        _tool()
 
     def up(self, folder: Path) -> None:
         """Start what is missing, replace what changed."""
@@ -172,6 +173,14 @@ def _tool() -> Sequence[str | Path]:
 def _containers(deployment: Deployment) -> list[Any]:
     label = f"{PROJECT}={deployment.name}"
     return list(daemon.connect().containers.list(all=True, filters={"label": label}))
+
+
+def _state(container: Any, deployment: Deployment) -> str:
+    """Return Docker's word; it looks every 15 seconds only, and is ahead of itself by asking."""
+    state = str(container.attrs["State"].get("Health", {}).get("Status", container.status))
+    if state == "starting" and ready.answers(url(deployment) + "/ready")():
+        return "healthy"
+    return state
 
 
 def _image(container: Any) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from builder.settings import ROOT
-from entrypoint.common import tomlfile
+from entrypoint.common import address, tomlfile
 from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 FILE: Final = ROOT / "deploy.toml"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules
+STAND_IN: Final = re.compile("NAMESPACE|EXAMPLE")  # in the values of deploy.example.toml
 PORTS: Final = range(1, 65536)
 DISKS: Final = range(20, 501)
 SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
@@ -132,19 +133,31 @@ class Deployment:
     dsw: Dsw | None = None
 
 
-def load(path: Path = FILE) -> Deployment:
-    """Read a description; raise ConfigFailure where it is missing, malformed or cannot be meant."""
+def load(path: Path = FILE, target: str = "") -> Deployment:
+    """Read a description; raise ConfigFailure where it is missing, malformed or cannot be meant.
+
+    Of the platforms' tables, the values of `target`'s are looked at only.
+    """
     if not path.exists():
         raise ConfigFailure(
             _("{path} does not exist.").format(path=path),
             next=_("Copy deploy.example.toml to deploy.toml and edit it."),
         )
     found = tomlfile.record(Deployment, tomlfile.read(path), path.name)
-    _check(found, path.name)
+    _check(found, path.name, target)
     return replace(found, keys=str(path.parent / found.keys)) if found.keys else found
 
 
-def _check(found: Deployment, where: str) -> None:
+def stand_ins(deployment: Deployment, target: str) -> list[str]:
+    """Return the keys that still have what the example says, as far as `target` reads them."""
+    section = getattr(deployment, target)
+    values = {f"{target}.{each.name}": getattr(section, each.name) for each in fields(section)}
+    if target != "compose":  # which pulls nothing
+        values["registry"] = deployment.registry
+    return [key for key, value in values.items() if STAND_IN.search(str(value))]
+
+
+def _check(found: Deployment, where: str, target: str) -> None:
     sensible = {
         "name": NAME.fullmatch(found.name),
         "replicas": found.replicas > 0,
@@ -153,10 +166,14 @@ def _check(found: Deployment, where: str) -> None:
         "parallel": found.parallel > 0,
         "port": found.port in PORTS,
         "patience": found.patience > 0,
-        "k8s.service": found.k8s.service in SERVICES,
-        "k8s.allow": all(map(_is_network, found.k8s.allow)),
-        "k8s.cpu_percent": found.k8s.cpu_percent > 0,
-        **(_sensible_ecs(found.ecs) if found.ecs else {}),
+        **(_sensible_k8s(found.k8s) if target == "k8s" else {}),
+        **(_sensible_ecs(found.ecs) if target == "ecs" and found.ecs else {}),
+        **_sensible_endpoint(target, getattr(found, target, None)),
+    }
+    reasons = {
+        "name": _("A name has 2 to 27 lower-case letters, digits and hyphens, a letter first."),
+        "ecs.ram_role": _("A machine reads the secret, and logs in to the registry, by its role."),
+        f"{target}.endpoint": _("An endpoint is a host, or http:// or https:// and a host."),
     }
     for key, fits in sensible.items():
         if not fits:
@@ -164,10 +181,23 @@ def _check(found: Deployment, where: str) -> None:
                 _("{key} in {where} cannot be {value}.").format(
                     key=repr(key), where=where, value=repr(attrgetter(key)(found))
                 ),
-                _("A name has 2 to 27 lower-case letters, digits and hyphens, a letter first.")
-                if key == "name"
-                else "",
+                reasons.get(key, ""),
             )
+
+
+def _sensible_k8s(k8s: K8s) -> dict[str, bool]:
+    return {
+        "k8s.service": k8s.service in SERVICES,
+        "k8s.allow": all(map(_is_network, k8s.allow)),
+        "k8s.cpu_percent": k8s.cpu_percent > 0,
+    }
+
+
+def _sensible_endpoint(target: str, section: object) -> dict[str, bool]:
+    """Look at the address of a private cloud, which its SDK would stumble over much later."""
+    endpoint = getattr(section, "endpoint", "")
+    whole = endpoint if "://" in endpoint else f"https://{endpoint}"
+    return {f"{target}.endpoint": address.parse(whole) is not None} if endpoint else {}
 
 
 def _sensible_ecs(ecs: Ecs) -> dict[str, bool]:

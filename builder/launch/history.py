@@ -16,6 +16,9 @@ from entrypoint.common.language import _
 class Platform(Protocol):
     """What a platform does with the files in a folder."""
 
+    def check(self) -> None:
+        """Raise what keeps it from beginning; change nothing."""
+
     def up(self, folder: Path) -> None:
         """Make it so; where nothing changed, do nothing."""
 
@@ -34,8 +37,9 @@ def folder(settings: Settings, deployment: Deployment, target: str) -> Path:
 def change(place: Path, files: Mapping[str, str], platform: Platform) -> None:
     """Launch what the files say and wait for it; if that fails, put back what was before.
 
-    Raises what the platform raises.
+    Where it cannot even begin, nothing is undone. Raises what the platform raises.
     """
+    platform.check()
     before = {path.name: path.read_text(encoding="utf-8") for path in place.glob("*")}
     try:
         _up(place, files, platform)

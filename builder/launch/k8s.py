@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from entrypoint.common.language import _
 
 KEYS: Final = "/etc/llmdeploy"  # where the Secret is mounted; its entry is called "keys"
 KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
+KLOG: Final = re.compile(r"[EWIF]\d{4} ")  # how lines of kubectl's own log begin
 LEAVE: Final = 5  # seconds until every node knows that a pod gets no more requests
 
 
@@ -72,6 +74,10 @@ class Cluster:
 
     deployment: Deployment
 
+    def check(self) -> None:
+        """Raise Refused if the cluster does not answer, CommandFailed without kubectl."""
+        _kubectl(self.deployment, "get", "deployments", _selector(self.deployment))
+
     def up(self, folder: Path) -> None:
         """Create or change what differs."""
         _kubectl(self.deployment, "apply", "-k", str(folder))
@@ -106,7 +112,7 @@ def _kubectl(deployment: Deployment, *words: str) -> str:
             raise  # kubectl is not there
         raise Refused(
             _("The cluster did not do it."),
-            failure.why,
+            "\n".join(line for line in failure.why.splitlines() if not KLOG.match(line)),
             _("Check what kubectl is set up for: kubectl config current-context"),
         ) from None
 

@@ -79,16 +79,14 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
     Raises NotReady, Refused where the engine is no manager of a swarm, ConfigFailure.
     """
     files = {**render(deployment, image), "keys": service.read_keys(deployment)}
-    stack = Stack(deployment)
-    stack.require_manager()
-    history.change(history.folder(settings, deployment, "swarm"), files, stack)
+    history.change(history.folder(settings, deployment, "swarm"), files, Stack(deployment))
     print(url(deployment))
 
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print every replica that should run: where, in what state, with which image."""
     stack = Stack(deployment)
-    stack.require_manager()
+    stack.check()
     nodes = {node.id: node.attrs["Description"]["Hostname"] for node in stack.manager.nodes.list()}
     service.table(
         [
@@ -109,7 +107,7 @@ def status(_settings: Settings, deployment: Deployment) -> None:
 def teardown(settings: Settings, deployment: Deployment) -> None:
     """Remove the stack with its network and secrets; running requests are finished first."""
     stack = Stack(deployment)
-    stack.require_manager()
+    stack.check()
     history.remove(history.folder(settings, deployment, "swarm"), stack)
 
 
@@ -130,7 +128,7 @@ class Stack:
         """The engine's client."""
         return daemon.connect()
 
-    def require_manager(self) -> None:
+    def check(self) -> None:
         """Raise Refused if the engine cannot manage a swarm."""
         if not self.manager.info()["Swarm"].get("ControlAvailable"):
             raise Refused(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
+from builder.launch import deployment as deployment_
 from builder.launch import push
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
+from builder.stage import report
 from builder.stage.edge import one_of
 from entrypoint.common import catalog
-from entrypoint.common.errors import NotEnoughMemory, UsageFailure
+from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, StageMissing, UsageFailure
 from entrypoint.common.language import _
 
 MODULES: Final[Mapping[str, str]] = {
@@ -25,6 +28,7 @@ MODULES: Final[Mapping[str, str]] = {
     "dsw": "builder.launch.alibaba.dsw",
 }
 LOCAL: Final = ("compose",)  # runs an image of this machine; the others have to pull it
+UNSET: Final = "NOT-SET-YET"  # a placeholder that nobody takes for a name
 MEBIBYTE: Final = 1 << 20
 
 
@@ -51,9 +55,25 @@ def find(name: str) -> Target:
 
 
 def show(settings: Settings, deployment: Deployment, name: str) -> None:
-    """Print what `apply` would hand to the platform. Raises ConfigFailure, StageMissing."""
-    for text in _render(settings, deployment, name).values():
+    """Print what `apply` would hand to the platform, and tell what is missing for that.
+
+    What is missing is shown as a placeholder. Raises ConfigFailure for what cannot be meant.
+    """
+    platform = find(name)
+    try:
+        image = _image(settings, deployment, name)
+    except (StageMissing, ConfigFailure) as missing:
+        report.say(_("{what} Its name is shown as a placeholder.").format(what=missing.what))
+        image = f"{deployment.registry or 'REGISTRY'}/{UNSET}@sha256:{UNSET}"
+    draft = _draft(deployment, name)
+    for text in platform.render(draft, image).values():
         sys.stdout.write(text)
+    if names := deployment_.stand_ins(deployment, name):
+        report.say(
+            _("Before --apply, set in deploy.toml what the example leaves open: {names}.").format(
+                names=", ".join(names)
+            )
+        )
 
 
 def write(settings: Settings, deployment: Deployment, name: str, folder: Path) -> None:
@@ -74,7 +94,26 @@ def write(settings: Settings, deployment: Deployment, name: str, folder: Path) -
 
 def apply(settings: Settings, deployment: Deployment, name: str) -> None:
     """Launch or update the service. Raises what the platform's module raises."""
-    find(name).apply(settings, deployment, _image(settings, deployment, name))
+    platform = find(name)
+    if names := deployment_.stand_ins(deployment, name):
+        raise ConfigFailure(
+            _("deploy.toml still has what the example leaves open: {names}.").format(
+                names=", ".join(names)
+            ),
+            next=_("Set them to what is yours."),
+        )
+    platform.apply(settings, deployment, _image(settings, deployment, name))
+
+
+def _draft(deployment: Deployment, name: str) -> Deployment:
+    """Return a description to show, with visible names for API keys that it does not name yet."""
+    if name == "swarm" and not deployment.keys:
+        report.say(_("deploy.toml names no API keys; they are shown as a placeholder."))
+        return replace(deployment, keys=UNSET)
+    if name == "k8s" and not deployment.k8s.secret:
+        report.say(_("[k8s] names no secret with API keys; it is shown as a placeholder."))
+        return replace(deployment, k8s=replace(deployment.k8s, secret=UNSET))
+    return deployment
 
 
 def _render(settings: Settings, deployment: Deployment, name: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from tenacity import (
 )
 
 from builder.stage import disk, receipt, report
-from entrypoint.common import files
+from entrypoint.common import address, files
 from entrypoint.common.errors import DownloadFailure, HashMismatch
 from entrypoint.common.language import _
 
@@ -210,6 +210,8 @@ class _Cut(Exception):
 
 def _deliver(url: str, part: _Part) -> None:
     """Complete the part from one mirror; if the whole is wrong, throw it away."""
+    if url.startswith(("http:", "https:")) and address.parse(url) is None:
+        raise DownloadFailure(_("This is no address that can be asked."))
     inherited = part.length > 0
     _persist(url, part)
     if part.right:
@@ -255,6 +257,10 @@ def _copy(url: str, part: _Part) -> None:
             part.fill(iter(lambda: source.read(CHUNK), b""), total)
     except FileNotFoundError:
         raise DownloadFailure(_("There is no such file.")) from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise DownloadFailure(
+            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
+        ) from None
 
 
 def _request(url: str, part: _Part) -> None:

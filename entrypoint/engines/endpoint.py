@@ -12,16 +12,18 @@ import json
 import os
 import socket
 import ssl
+import string
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Annotated, Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote
 from weakref import WeakSet
 
 import msgspec
 from msgspec import Meta, Struct
 
+from entrypoint.common.address import parse
 from entrypoint.common.errors import (
     BrokenAnswer,
     EndpointFailure,
@@ -88,18 +90,15 @@ class Endpoint:
     def __init__(self, address: str, model: str) -> None:
         self.model = model
         self.address = address
-        parts = urlsplit(address)
-        try:
-            self._host, self._port = parts.hostname or "", parts.port
-        except ValueError:
-            self._host = ""
-        if parts.scheme not in {"http", "https"} or not self._host:
+        parts = parse(address)
+        if parts is None:
             raise UsageFailure(
                 _("{address} is not the address of an endpoint.").format(address=address),
                 next=_("Write it as: http://host:8000/v1"),
             )
+        self._host, self._port = parts.hostname or "", parts.port
         self._secure = parts.scheme == "https"
-        self._path = parts.path.rstrip("/") + "/chat/completions"
+        self._path = quote(parts.path.rstrip("/"), safe=string.punctuation) + "/chat/completions"
         self._open: WeakSet[socket.socket] = WeakSet()
         self._closed = False
 

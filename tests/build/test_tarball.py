@@ -352,6 +352,17 @@ def test_a_truncated_environment_is_told(foreign: Path, place: Path, tmp_path: P
     ("urls", "file", "sha256", "what"),
     [
         ([], None, None, "either --file"),
+        *(
+            ([url], None, "0" * 64, "is not the address of a file")
+            for url in (
+                "http://[::1",
+                "http://ho st/a",
+                f"http://{'l' * 70}/a",
+                "x.tar.gz",
+                "s3://a",
+            )
+        ),
+        (["file:///usr"], None, "0" * 64, "/usr is a folder"),
         (["http://127.0.0.1:9/"], Path("x"), "0" * 64, "either --file"),
         (["http://127.0.0.1:9/"], None, None, "--sha256 is needed"),
         ([], Path("x"), "12ab", "--sha256 cannot be"),

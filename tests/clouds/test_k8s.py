@@ -327,9 +327,15 @@ def test_what_is_of_another_deployment_stays(
 
 
 def test_a_cluster_that_does_not_answer_is_told(
-    here: Deployment, cluster: Cluster, launch: Launch
+    here: Deployment,
+    cluster: Cluster,
+    launch: Launch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cluster.server_close()
+    capsys.readouterr()
     with pytest.raises(Refused) as caught:
         launch(here)
+    assert "undoing" not in capsys.readouterr().err
+    assert len(caught.value.why.splitlines()) == 1
     assert "kubectl config current-context" in caught.value.next

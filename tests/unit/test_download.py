@@ -468,6 +468,9 @@ def test_a_file_on_this_disk_is_copied(tmp_path: Path, target: Path) -> None:
         ("ftp://127.0.0.1/file", "No connection adapters were found"),
         ("file.bin", "No scheme supplied"),
         ("http://127.0.0.1:9/", "Connection refused"),
+        ("http://[::1", "no address that can be asked"),
+        ("http://ho st/a", "no address that can be asked"),
+        ("file:///usr", "/usr cannot be read: Is a directory"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_named(target: Path, url: str, why: str) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -231,10 +232,24 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.why == "Connection refused"
 
 
-@pytest.mark.parametrize("address", ["host:8000", "ftp://host/", "http://", "http://h:port/v1", ""])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("host:8000", "ftp://host/", "http://", "http://h:port/v1", "", "file:///tmp"),
+        *("http://[::1", "http://[::g]/v1", "http://ho st/v1", "http://a..b/v1", "http://h:0/v1"),
+        *(f"http://{'l' * 70}.com/v1", "http://host/v1\n", "http://h:99999/v1", "http://:80/v1"),
+    ],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageFailure, match="is not the address of an endpoint"):
         Endpoint(address, "m")
+
+
+def test_an_address_may_have_a_path_in_any_language(server: Server) -> None:
+    server.script = [WHOLE]
+    address = server.address.replace("/v1", "/模型/a%20b/v1")
+    assert list(Endpoint(address, "m").stream(HELLO, Options()))
+    assert server.asked[0]["path"] == f"/{quote('模型')}/a%20b/v1/chat/completions"
 
 
 def test_what_the_api_cannot_do_is_said() -> None:

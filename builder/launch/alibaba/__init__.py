@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ def configuration(deployment: Deployment, endpoint: str) -> Any:
     from alibabacloud_credentials.exceptions import CredentialException
     from alibabacloud_tea_openapi.models import Config
 
+    logging.getLogger("credentials").disabled = True  # it logs what it raises, three times over
     scheme, _separator, host = endpoint.rpartition("://")
     try:
         credential = Client()

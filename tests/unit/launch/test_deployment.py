@@ -21,7 +21,31 @@ EXAMPLE = ROOT / "deploy.example.toml"
 def load(folder: Path, text: str) -> Deployment:
     path = folder / "deploy.toml"
     path.write_text(text, encoding="utf-8")
-    return deployment.load(path)
+    section = re.search(r"^\[(\w+)\]", text, flags=re.MULTILINE)
+    return deployment.load(path, section[1] if section else "")
+
+
+@pytest.mark.parametrize("target", ["swarm", "ecs", "dsw"])
+def test_what_the_example_leaves_open_is_named(target: str) -> None:
+    keys = {
+        "swarm": {"registry"},
+        "ecs": {"registry", "ecs.image_id", "ecs.vpc", "ecs.vswitch"},
+        "dsw": {"registry", "dsw.workspace"},
+    }
+    described = deployment.load(EXAMPLE, target)
+    assert set(deployment.stand_ins(described, target)) == keys[target]
+    assert deployment.stand_ins(described, "compose") == []
+
+
+def test_only_the_table_of_the_platform_is_looked_at(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8").replace('# secret = ""\n# System', 'secret = "x"\n#')
+    assert 'secret = "x"' in text
+    path = tmp_path / "deploy.toml"
+    path.write_text(text, encoding="utf-8")
+    assert deployment.load(path, "compose").name == "llmdeploy"
+    with pytest.raises(ConfigFailure, match=r"'ecs.ram_role' in deploy.toml cannot be") as caught:
+        deployment.load(path, "ecs")
+    assert "by its role" in caught.value.why
 
 
 def test_the_example_is_valid() -> None:
@@ -69,6 +93,10 @@ def test_a_missing_description_names_the_example(tmp_path: Path) -> None:
         ('name = "a1"\n[k8s]\nservice = "LB"', "'k8s.service' in deploy.toml cannot be 'LB'"),
         ('name = "a1"\n[k8s]\nallow = ["10.1/8"]', "'k8s.allow' in deploy.toml cannot be"),
         ('name = "a1"\n[k8s]\ncpu_percent = 0', "'k8s.cpu_percent' in deploy.toml cannot be 0"),
+        *(
+            (f'name = "a1"\n[eas]\nendpoint = "{bad}"', "'eas.endpoint' in deploy.toml cannot be")
+            for bad in ("http://[::1", "ho st", "l" * 70, "file:///tmp", "http://")
+        ),
         ('name = "a1"\npatience = 0', "'patience' in deploy.toml cannot be 0"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builder.launch import history
-from entrypoint.common.errors import NotReady
+from entrypoint.common.errors import NotReady, Refused
 
 
 class Machine:
@@ -14,6 +14,9 @@ class Machine:
     def __init__(self) -> None:
         self.runs: str | None = None
         self.mishap: tuple[str, BaseException] | None = None
+
+    def check(self) -> None:
+        self._go("check")
 
     def up(self, folder: Path) -> None:
         self.runs = (folder / "file").read_text()
@@ -29,6 +32,17 @@ class Machine:
         if self.mishap and self.mishap[0] == step:
             mishap, self.mishap = self.mishap[1], None
             raise mishap
+
+
+def test_what_cannot_begin_changes_nothing_and_undoes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine, place = Machine(), tmp_path / "launch/chat"
+    machine.mishap = "check", Refused("no cluster")
+    with pytest.raises(Refused, match="no cluster"):
+        history.change(place, {"file": "first"}, machine)
+    assert not place.exists()
+    assert "undoing" not in capsys.readouterr().err
 
 
 FAILURES = [NotReady("too late"), KeyboardInterrupt(), OSError("no space")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.launch import deployment as deployments
 from builder.launch import service, targets
 from builder.launch.deployment import Deployment
 from builder.settings import ROOT, Settings
@@ -57,6 +58,21 @@ def test_what_would_be_applied_is_printed(
     targets.show(settings, small, "compose")
     printed = capsys.readouterr().out
     assert printed == targets.find("compose").render(small, "small")["compose.yaml"]
+
+
+@pytest.mark.parametrize("target", ["swarm", "k8s", "ecs", "eas", "dsw"])
+def test_the_example_as_it_is_shows_what_would_be_and_what_is_missing(
+    settings: Settings, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    described = deployments.load(ROOT / "deploy.example.toml", target)
+    targets.show(settings, described, target)
+    shown = capsys.readouterr()
+    assert targets.UNSET in shown.out
+    assert "Its name is shown as a placeholder" in shown.err
+    assert "set in deploy.toml what the example leaves open: " in shown.err
+    assert ("API keys" in shown.err) == (target in {"swarm", "k8s"})
+    with pytest.raises(ConfigFailure, match="still has what the example leaves open: "):
+        targets.apply(settings, described, target)
 
 
 def test_files_are_written_and_others_are_kept(
