@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +12,7 @@ from invoke.exceptions import ParseError
 from builder.settings import ROOT
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 HELP = {"-h", "--help"}
 
@@ -51,17 +51,12 @@ class Builder(Program):
         known = list(self.collection.task_names)
         for context in self.collection.to_contexts():
             known += [flag for flag in context.flags if len(flag) > len("-x")]
-        near = [
-            match
-            for word in (each.partition("=")[0] for each in typed)
-            if repr(word) in str(error)  # Invoke quotes the word that it cannot place
-            if word not in known
-            for match in difflib.get_close_matches(word, known, n=1)
-        ]
+        # Invoke quotes the word that it cannot place.
+        strange = [word for each in typed if repr(word := each.partition("=")[0]) in str(error)]
         task = error.context.name if error.context else None
         return UsageFailure(
             str(error),
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            did_you_mean(known, *strange),
             _("See what there is with: {program} --help").format(
                 program=f"./llmdeploy {task}" if task else "./llmdeploy"
             ),

@@ -5,7 +5,6 @@ Each is described by variant.toml in the engine's package: adding an engine chan
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 from entrypoint.common import tomlfile
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 PLACE: Final = Path(__file__).with_name("quantizers")
 RECORD: Final = "variant.toml"
@@ -73,9 +73,8 @@ def of_environment(name: str) -> Variant:
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Variant]) -> UsageFailure:
-    near = difflib.get_close_matches(name, known, n=1)
     return UsageFailure(
         what,
         _("It is one of: {names}.").format(names=", ".join(known)),
-        _("Did you mean {name}?").format(name=near[0]) if near else "",
+        did_you_mean(known, name),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from typing import NoReturn, TypeAlias, TypeVar
 
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 from entrypoint.engines import Options
 
 Number = TypeVar("Number", int, float)
@@ -28,16 +28,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageFailure, with a suggestion if a typed word is nearly a known one."""
-        known = list(_words(self))
-        near = [
-            match
-            for word in (typed.partition("=")[0] for typed in sys.argv[1:])
-            if word not in known
-            for match in difflib.get_close_matches(word, known, n=1)
-        ]
+        typed = (word.partition("=")[0] for word in sys.argv[1:])
         raise UsageFailure(
             message,
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            did_you_mean(_words(self), *typed),
             _("See what there is with: {program} --help").format(program=self.prog),
         )
 

@@ -6,7 +6,6 @@ these decide whether it is the right one.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from entrypoint.common import tomlfile
 from entrypoint.common.catalog import NO_ADVICE, ModelFile, Sampling
 from entrypoint.common.errors import ConfigFailure, UnknownModel
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 INTENT: Final = ROOT / "models" / "models.toml"
 LOCK: Final = ROOT / "models" / "models.lock"
@@ -139,11 +139,10 @@ class Models:
         """Return the intent called `name`; raise UnknownModel with a suggestion otherwise."""
         if name in self.intents:
             return self.intents[name]
-        near = difflib.get_close_matches(name, self.intents, n=1)
         raise UnknownModel(
             _("There is no model called {name} in {path}.").format(name=name, path=INTENT.name),
             _("Models there: {names}.").format(names=", ".join(self.intents)),
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            did_you_mean(self.intents, name),
         )
 
 
@@ -224,13 +223,12 @@ def _source(table: dict[str, Any], where: str) -> Source:
 
 def _require_one_of(key: str, value: str, allowed: Iterable[str], where: str) -> None:
     if value not in allowed:
-        near = difflib.get_close_matches(value, allowed, n=1)
         raise ConfigFailure(
             _("{key} in {where} cannot be {value}.").format(
                 key=repr(key), where=where, value=repr(value)
             ),
             _("It is one of: {names}.").format(names=", ".join(allowed)),
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            did_you_mean(allowed, value),
         )
 
 

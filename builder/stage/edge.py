@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import functools
 import os
@@ -14,6 +13,7 @@ from invoke import Context, Exit, task
 from builder.stage import disk
 from entrypoint.common.errors import DiskFull, Failure, NotWritable, UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import visible
 
 
@@ -53,11 +53,10 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     """Return `value` if it is allowed for `option`; raise UsageFailure with a suggestion if not."""
     if value in allowed:
         return value
-    near = difflib.get_close_matches(value, allowed, n=1)
     raise UsageFailure(
         _("{option} cannot be {value}.").format(option=option, value=repr(value)),
         _("It is one of: {names}.").format(names=", ".join(allowed)),
-        _("Did you mean {name}?").format(name=near[0]) if near else "",
+        did_you_mean(allowed, value),
     )
 
 

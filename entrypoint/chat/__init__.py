@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from entrypoint.common import catalog, files, machine, table
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
 from entrypoint.engines import Engine, Options, Usage, open_engine
@@ -242,10 +242,9 @@ class Chat:
         try:
             _takes, _does, how = self._commands[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._commands, n=1)
             raise UsageFailure(
                 _("There is no command {name}.").format(name=name),
-                _("Did you mean {name}?").format(name=near[0]) if near else "",
+                did_you_mean(self._commands, name),
                 _("To send a text that starts with /, put it between {quotes}.").format(
                     quotes=QUOTES
                 ),
@@ -262,11 +261,10 @@ class Chat:
         name, _space, value = rest.partition(" ")
         name = name.replace("-", "_")
         if name not in SAMPLING:
-            near = difflib.get_close_matches(name, SAMPLING, n=1)
             raise UsageFailure(
                 _("There is no option {name}.").format(name=repr(name)),
                 _("Options: {names}.").format(names=", ".join(SAMPLING)),
-                _("Did you mean {name}?").format(name=near[0]) if near else "",
+                did_you_mean(SAMPLING, name),
             )
         new: float | None = getattr(DEFAULTS, name)
         if value.strip() != "none":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from entrypoint.common.errors import ConfigFailure, DamagedModel, UnknownModel
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 SCHEMA = 1
 
@@ -90,11 +90,10 @@ class Catalog:
             if model.name == wanted:
                 return model
         names = [model.name for model in self.models]
-        near = difflib.get_close_matches(wanted, names, n=1)
         raise UnknownModel(
             _("There is no model called {name}.").format(name=wanted),
             _("Models here: {names}.").format(names=", ".join(names)),
-            _("Did you mean {name}?").format(name=near[0]) if near else "",
+            did_you_mean(names, wanted),
         )
 
 

@@ -6,7 +6,6 @@ JSON that the program wrote itself is read by the same `record`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 import types
 import typing
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from entrypoint.common.errors import ConfigFailure, NotUtf8
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 Record = TypeVar("Record")
 
@@ -50,11 +50,10 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
             raise ConfigFailure(
                 _("Unknown key {key} in {where}.").format(key=repr(key), where=where),
                 _("Known keys: {keys}.").format(keys=", ".join(fields)),
-                _("Did you mean {name}?").format(name=near[0]) if near else "",
+                did_you_mean(fields, key),
             )
     kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}

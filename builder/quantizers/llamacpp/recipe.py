@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import zipfile
@@ -28,6 +27,7 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 BUFFER: Final = 256  # MiB that llama-quantize may take for the rows of one tensor
 
@@ -67,11 +67,10 @@ def known_type(name: str) -> str:
         return name
     if name.upper() in TYPES:
         return name.upper()
-    near = difflib.get_close_matches(name.upper(), TYPES, n=1)
     raise UsageFailure(
         _("There is no weight type called {name}.").format(name=name),
         _("Types: {names}.").format(names=", ".join(TYPES)),
-        _("Did you mean {name}?").format(name=near[0]) if near else "",
+        did_you_mean(TYPES, name.upper()),
     )
 
 

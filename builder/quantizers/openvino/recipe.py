@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -16,6 +15,7 @@ from builder.stage import disk, recipe, report
 from builder.stage.run import run
 from entrypoint.common.errors import ConfigFailure, UsageFailure
 from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 SCRIPT: Final = ROOT / "builder/inside/openvino_ir.py"
 CODE: Final = ("quantizers/openvino/recipe.py", "inside/openvino_ir.py")
@@ -29,11 +29,10 @@ def known_type(name: str) -> str:
         return TYPES[0]
     if name.upper() in TYPES:
         return name.upper()
-    near = difflib.get_close_matches(name.upper(), TYPES, n=1)
     raise UsageFailure(
         _("The engine openvino has no weight type called {name}.").format(name=name),
         _("Types: {names}.").format(names=", ".join(TYPES)),
-        _("Did you mean {name}?").format(name=near[0]) if near else "",
+        did_you_mean(TYPES, name.upper()),
     )
 
 
