@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from entrypoint.engines import Options
-from entrypoint.engines.openvino.server import BLOCK, HALF, Call, Job, Prefixes, cut
+from entrypoint.engines.openvino.server import BLOCK, HALF, Call, Job, Prefixes
+from entrypoint.engines.text import cut
 
 
 @pytest.mark.parametrize(

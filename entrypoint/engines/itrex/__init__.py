@@ -35,6 +35,7 @@ from entrypoint.common.errors import (
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
 from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage, weights
+from entrypoint.engines.text import TEMPLATES, cut
 
 if TYPE_CHECKING:
     import torch
@@ -47,12 +48,6 @@ BATCH: Final = 256  # tokens of a prompt that are computed at once
 # Which dimension of a layer's keys and values counts the tokens; by model_type, else AXIS.
 AXES: Final = {"chatglm": 0, "qwen": 1}
 AXIS: Final = 2
-# Templates that llama.cpp knows by name.
-TEMPLATES: Final = {
-    "chatml": "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-}
 
 
 @dataclass
@@ -327,26 +322,13 @@ class _Text:
         if now.endswith("\ufffd"):  # the rest of the character is still to come
             return ""
         self._start, self._read = self._read, len(self._ids)
-        return self._certain(self._held + now[len(before) :])
+        shown, self._held, self.ended = cut(self._held + now[len(before) :], self._stop)
+        return shown
 
     def rest(self) -> str:
         """Return what was held back, since nothing follows."""
         rest, self._held = self._held, ""
         return rest
-
-    def _certain(self, text: str) -> str:
-        """Cut at a stop word; hold back what may be the beginning of one."""
-        places = [text.find(word) for word in self._stop if word in text]
-        if places:
-            self._held, self.ended = "", True
-            return text[: min(places)]
-        length = next(
-            length
-            for length in range(len(text), -1, -1)
-            if not length or any(word.startswith(text[-length:]) for word in self._stop)
-        )
-        self._held = text[len(text) - length :]
-        return text[: len(text) - length]
 
 
 load = Itrex

@@ -19,15 +19,11 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from entrypoint.engines import Options, Prompt, Usage
+from entrypoint.engines.text import TEMPLATES, cut
 
 BLOCK: Final = 32  # tokens in a block of the CPU's key-value cache
 # What ends an answer besides the one end token that the model names, as in llama.cpp.
 ENDS: Final = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|end|>")
-# The one template that llama.cpp knows by name and models.toml may name.
-TEMPLATES: Final = {
-    "chatml": "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-}
 HALF: Final = "\N{REPLACEMENT CHARACTER}"  # what the bytes of half a character are decoded to
 
 
@@ -271,16 +267,6 @@ class Server:
         if not isinstance(prompt, str):
             prompt = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
         return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
-
-
-def cut(text: str, stop: Sequence[str]) -> tuple[str, str, bool]:
-    """Split text into what can be shown and what may begin a stop word; tell whether one came."""
-    found = [place for word in stop if (place := text.find(word)) >= 0]
-    if found:
-        return text[: min(found)], "", True
-    begun = (n for word in stop for n in range(1, len(word)) if text.endswith(word[:n]))
-    held = max(begun, default=0)
-    return text[: len(text) - held], text[len(text) - held :], False
 
 
 if __name__ == "__main__":
