@@ -67,10 +67,9 @@ def lock(name: str) -> None:
         _from_any(list(intent.sources), attempt)
 
 
-def inputs(name: str) -> dict[str, str]:
+def inputs(intent: Intent) -> dict[str, str]:
     """Return what a fetched model's receipt must have been made from: its locked hashes."""
-    wanted = _locked(intents.load().find(name))
-    return {file.path: file.sha256 for file in wanted}
+    return {file.path: file.sha256 for file in _locked(intent)}
 
 
 def _locked(intent: Intent) -> list[ModelFile]:
@@ -102,7 +101,7 @@ def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: b
 
 
 def _done(intent: Intent, place: Path) -> bool:
-    return not _unlocked(intent) and receipt.current(place / "receipt.json", inputs(intent.name))
+    return not _unlocked(intent) and receipt.current(place / "receipt.json", inputs(intent))
 
 
 def _unlocked(intent: Intent) -> list[str]:
@@ -129,7 +128,7 @@ def _complete(intent: Intent, chosen: list[Source], folder: Path, place: Path) -
 
     source = _from_any(chosen, attempt)
     outputs = [right / file.path for file in _locked(intent)]
-    receipt.write(right / "receipt.json", inputs(intent.name), outputs, source=source)
+    receipt.write(right / "receipt.json", inputs(intent), outputs, source=source)
     shutil.rmtree(place, ignore_errors=True)
     os.replace(right, place)
 

@@ -41,7 +41,7 @@ def quantize(
 def _inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
     """Return what decides about the bytes of a ready model."""
     return {
-        "files": receipt.digest(fetch.inputs(intent.name)),
+        "files": receipt.digest(fetch.inputs(intent)),
         "type": type,
         **quantizer(settings.engine).inputs(settings, intent),
     }
@@ -54,7 +54,7 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
     if receipt.current(ready / "receipt.json", inputs):
         report.say(_("nothing changed"))
         return
-    fetched = _fetched(raw, intent.name)
+    fetched = _fetched(raw, intent)
     with disk.guard(ready), scratch.folder(ready.with_name(f".{ready.name}.partial")) as work:
         made = work / "made"
         made.mkdir()
@@ -67,20 +67,20 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         made.rename(ready)
 
 
-def _fetched(raw: Path, name: str) -> Mapping[str, Any]:
+def _fetched(raw: Path, intent: Intent) -> Mapping[str, Any]:
     """Return the receipt of a fetched model whose files are still what was fetched."""
-    found, wanted = receipt.read(raw / "receipt.json"), fetch.inputs(name)
-    if found is None or found["inputs"] != wanted:
+    known, inputs = receipt.read(raw / "receipt.json"), fetch.inputs(intent)
+    if known is None or known["inputs"] != inputs:
         raise StageMissing(
-            _("{name} has not been fetched.").format(name=name),
-            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=name),
+            _("{name} has not been fetched.").format(name=intent.name),
+            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=intent.name),
         )
-    if not receipt.current(raw / "receipt.json", wanted):
+    if not receipt.current(raw / "receipt.json", inputs):
         raise DamagedModel(
             _("The files in {path} are not those that were fetched.").format(path=raw),
-            next=_("Fetch them again: ./llmdeploy fetch {name}").format(name=name),
+            next=_("Fetch them again: ./llmdeploy fetch {name}").format(name=intent.name),
         )
-    return found
+    return known
 
 
 def _list(settings: Settings, known: Models) -> None:
