@@ -10,6 +10,7 @@ from pathlib import Path
 from invoke import Context
 
 from builder import settings, variants
+from builder.launch import PLATFORMS
 from builder.stage.edge import at_most_one, one_of, stage
 
 ENGINE = "llamacpp (default) / 推理引擎"
@@ -252,7 +253,7 @@ def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
 
 
 DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"
-PLATFORM = "compose, swarm, k8s, ecs, eas or dsw / 平台"
+PLATFORM = f"{', '.join(PLATFORMS)} / 平台"
 
 
 @stage(

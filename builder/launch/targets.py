@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from builder.launch import deployment as deployment_
-from builder.launch import push
+from builder.launch import PLATFORMS, push
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage import report
@@ -19,14 +18,6 @@ from entrypoint.common import catalog
 from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, StageMissing, UsageFailure
 from entrypoint.common.language import _
 
-MODULES: Final[Mapping[str, str]] = {
-    "compose": "builder.launch.compose",
-    "swarm": "builder.launch.swarm",
-    "k8s": "builder.launch.k8s",
-    "ecs": "builder.launch.alibaba.ecs",
-    "eas": "builder.launch.alibaba.eas",
-    "dsw": "builder.launch.alibaba.dsw",
-}
 LOCAL: Final = ("compose",)  # runs an image of this machine; the others have to pull it
 UNSET: Final = "NOT-SET-YET"  # a placeholder that nobody takes for a name
 MEBIBYTE: Final = 1 << 20
@@ -50,8 +41,8 @@ class Target(Protocol):
 
 def find(name: str) -> Target:
     """Return the module of a platform; raise UsageFailure with a suggestion if there is none."""
-    one_of("TARGET", name, tuple(MODULES))
-    return cast("Target", import_module(MODULES[name]))
+    one_of("TARGET", name, tuple(PLATFORMS))
+    return cast("Target", import_module(PLATFORMS[name]))
 
 
 def show(settings: Settings, deployment: Deployment, name: str) -> None:
