@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from builder.launch import deployment as deployment_
 from builder.launch import PLATFORMS, push
+from builder.launch import deployment as deployment_
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage import report

@@ -64,7 +64,7 @@ def configuration(folder: Path) -> tuple[str, Mapping[str, Any]]:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         (architecture,) = config["architectures"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DamagedModel(
             _("{path} has neither a GGUF file nor a checkpoint.").format(path=folder),
             _("There is no config.json that can be read."),

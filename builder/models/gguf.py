@@ -63,9 +63,10 @@ def read(path: Path) -> Header:
         cursor = _Cursor(stream, size)
         try:
             header = cursor.header()
-        except (struct.error, ValueError, KeyError):
-            header = None
-        if header is None or stream.tell() + max(each.offset for each in header.tensors) > size:
+            end = stream.tell() + max(each.offset for each in header.tensors)
+        except (struct.error, ValueError, KeyError, RecursionError):
+            end = size + 1
+        if end > size:
             raise DamagedModel(
                 _("{path} is truncated or damaged.").format(path=path),
                 _("Its header speaks of more than its {size} bytes.").format(size=size),
@@ -74,7 +75,7 @@ def read(path: Path) -> Header:
 
 
 class _Cursor:
-    """Reads one value after the other; raises struct.error, ValueError or KeyError on nonsense."""
+    """Reads one value after the other; raises struct.error or another error on nonsense."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream, self._size = stream, size

@@ -31,6 +31,12 @@ READERS: Final[dict[bytes, Callable[[IO[bytes]], AbstractContextManager[Any]]]] 
 }
 # What others pack into, and tarfile does not read.
 FOREIGN: Final = {b"PK\x03\x04": "zip", b"hsqs": "squashfs", b"7z\xbc\xaf": "7z"}
+# What says more about the next member, and is held in memory.
+HEADERS: Final = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+LONGEST_HEADER: Final = 1 << 20  # bytes
 LONGEST_CHAIN: Final = 40  # symbolic links in one path, the kernel's own limit
 CHUNK: Final = 1 << 20
 DAMAGE: Final = (
@@ -40,6 +46,8 @@ DAMAGE: Final = (
     lzma.LZMAError,
     EOFError,
     ValueError,
+    OverflowError,
+    RecursionError,
 )
 # The second lock on the door, where there is one: Debian 12's Python 3.11.2 has no filters yet.
 FILTER: Final[dict[str, Any]] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -158,11 +166,14 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         try:
-            return super().frombuf(buf, encoding, errors)
+            member = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise  # the empty block that ends every tar
             raise tarfile.ReadError(str(error)) from None
+        if member.type in HEADERS and not 0 <= member.size <= LONGEST_HEADER:
+            raise tarfile.ReadError(_("A header has {size} bytes.").format(size=member.size))
+        return member
 
 
 class _Judge:
@@ -188,8 +199,7 @@ class _Judge:
         if any(str(part) in self.links for part in (path, *path.parents)):
             raise _unsafe(member.name, _("It would be written through a link."))
         if member.isreg():
-            if member.mode & (stat.S_ISUID | stat.S_ISGID):
-                raise _unsafe(member.name, _("It would run with the rights of another user."))
+            _require_plain(member)
             self.files.add(name)
         elif member.issym():
             self.links[name] = member.linkname
@@ -226,6 +236,13 @@ class _Judge:
             if chain > LONGEST_CHAIN:
                 return True
         return False
+
+
+def _require_plain(member: tarfile.TarInfo) -> None:
+    if member.issparse():
+        raise _unsafe(member.name, _("It is a file with holes, of any size."))
+    if member.mode & (stat.S_ISUID | stat.S_ISGID):
+        raise _unsafe(member.name, _("It would run with the rights of another user."))
 
 
 def _unpack(raw: IO[bytes], folder: Path) -> None:

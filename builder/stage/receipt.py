@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any] | None:
     """Return a receipt's content, or None if there is none that can be read."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     whole = isinstance(data, dict) and {"inputs", "outputs"} <= data.keys()
     return data if whole else None

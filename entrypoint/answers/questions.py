@@ -114,7 +114,7 @@ def _question(table: dict[str, object], where: str) -> Question:
     for pattern in patterns:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise ConfigFailure(
                 _("{where}: {pattern} is not a pattern: {error}").format(
                     where=where, pattern=repr(pattern), error=error

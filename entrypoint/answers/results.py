@@ -263,7 +263,7 @@ def _answer(line: bytes, path: Path, number: int) -> Answer:
         answer = record(Answer, data, where)
         if not answer.turns:
             raise ValueError  # noqa: TRY301 - an answer to nothing is as strange as no JSON
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ConfigFailure(
             _("{where} is not an answer of this program.").format(where=where),
             next=_("Remove that line, or choose another folder."),

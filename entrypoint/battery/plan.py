@@ -44,7 +44,7 @@ def load(folder: Path) -> Plan:
         if data.pop("schema") != SCHEMA:
             raise ValueError  # noqa: TRY301 - as strange as no JSON
         return record(Plan, data, str(path))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ConfigFailure(
             _("{path} is not of this version of the program.").format(path=path),
             next=_("Start the battery anew, with all its options."),

@@ -17,7 +17,7 @@ from entrypoint.common.language import _
 from entrypoint.common.visible import visible
 
 HEADING = "问题{number}："  # the tutorial's, whatever the user's language
-PRINTED = re.compile(r"^问题\s*(\d+)\s*[：:][ \t]*$", re.MULTILINE)
+PRINTED = re.compile(r"^问题[ \t]*(\d{1,6})[ \t]*[：:][ \t]*$", re.MULTILINE)
 
 
 def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:

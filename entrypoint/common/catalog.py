@@ -116,7 +116,7 @@ def load(folder: Path) -> Catalog:
             _("It lists the models of this image."),
             _("Build one with: ./llmdeploy quantize MODEL"),
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigFailure(
             _("{path} is malformed: {error}").format(path=path, error=repr(error)),
             next=_("Write it anew with: ./llmdeploy quantize MODEL"),

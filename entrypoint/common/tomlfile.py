@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
             _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
             next=_("Save it as UTF-8 and try again."),
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and brackets without an end
         raise ConfigFailure(
             _("{path} is not valid TOML: {error}").format(path=path, error=error)
         ) from None

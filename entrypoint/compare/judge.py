@@ -91,7 +91,7 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
         content = path.read_bytes() if path.exists() else b""
         for line in content.splitlines():
-            with suppress(ValueError, TypeError):
+            with suppress(ValueError, TypeError, RecursionError):
                 verdict = Verdict(**json.loads(line))
                 self._known[verdict.key] = verdict
         self._torn = bool(content) and not content.endswith(b"\n")

@@ -78,14 +78,15 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
         ) from None
     table = csv.reader(text.splitlines())
-    if tuple(next(table, ())) != COLUMNS:
+    rows = _whole(table, path)
+    if tuple(next(rows, ())) != COLUMNS:
         raise ConfigFailure(
             _("{path} does not begin with the columns {names}.").format(
                 path=path, names=",".join(COLUMNS)
             ),
             next=_("Delete the file to have it written anew, or correct that line."),
         )
-    for row in table:
+    for row in rows:
         if len(row) != len(COLUMNS) and any(row):
             raise ConfigFailure(
                 _("{path}, line {number}: there are {found} columns instead of {right}.").format(
@@ -94,6 +95,17 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             )
         if row and row[-1].strip():
             yield table.line_num, row
+
+
+def _whole(table: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """Yield the rows; raise ConfigFailure at what is none, such as a cell without an end."""
+    try:
+        yield from table
+    except csv.Error as error:
+        raise ConfigFailure(
+            _("{path} is not a table: {error}").format(path=path, error=error),
+            next=_("Delete the file to have it written anew, or correct that line."),
+        ) from None
 
 
 def _mark(text: str, where: str) -> float:

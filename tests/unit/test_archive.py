@@ -11,17 +11,21 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.stage import archive
 from entrypoint.common.errors import (
     DiskFull,
     DownloadFailure,
+    Failure,
     NotWritable,
     UnsafeArchive,
     UsageFailure,
@@ -282,6 +286,82 @@ def test_what_is_not_an_archive_is_told(tmp_path: Path) -> None:
     page.write_text("<html>" + "not found " * 1000)
     with pytest.raises(DownloadFailure, match="incomplete or damaged"):
         archive.extract(page, tmp_path / "out")
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    """Return a member's header, whatever its size is."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(**facts: str) -> bytes:
+    """Return a small file with such facts in its PAX header."""
+    member = tarfile.TarInfo("file")
+    member.pax_headers = facts
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+LONG_NAME = header("x", tarfile.GNUTYPE_LONGNAME, 2) + b"x".ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (header("x", tarfile.XHDTYPE, 3 << 30), DownloadFailure),
+        (header("x", tarfile.GNUTYPE_LONGNAME, 1 << 62), DownloadFailure),
+        (header("x", tarfile.XGLTYPE, -512), DownloadFailure),
+        (LONG_NAME, DownloadFailure),
+        (LONG_NAME * 5000, DownloadFailure),
+        (pax(mtime="1e400"), DownloadFailure),
+        (pax(**{"GNU.sparse.size": str(1 << 62), "GNU.sparse.map": "0,0"}), UnsafeArchive),
+        (pax(**{"GNU.sparse.size": "many"}), DownloadFailure),
+        (header("x", tarfile.GNUTYPE_SPARSE, 0), UnsafeArchive),
+        (header("x", tarfile.REGTYPE, 1 << 62), DownloadFailure),
+    ],
+)  # fmt: skip
+def test_a_hostile_header_is_refused_and_takes_little_memory(
+    tmp_path: Path, content: bytes, kind: type[Failure]
+) -> None:
+    packed = tmp_path / "packed.tar.zst"
+    long = content + bytes(4 << 20)
+    packed.write_bytes(zstandard.ZstdCompressor().compress(long))
+    tracemalloc.start()
+    with pytest.raises(kind):
+        archive.extract(packed, tmp_path / "out")
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 << 20
+    assert list(tmp_path.iterdir()) == [packed]
+
+
+@given(st.data())
+def test_whatever_is_changed_in_a_tar_it_is_unpacked_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(
+        pax(mtime="1700000000.5", path="数据" * 60, comment="none")
+        + header("empty", tarfile.DIRTYPE, 0)
+        + header("text", tarfile.REGTYPE, 5)
+        + b"text\n".ljust(512, b"\0")
+        + bytes(1024)
+    )
+    for _change in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    for start in range(0, len(content) - 511, 512):  # a wrong checksum would hide all else
+        block = content[start : start + 512]
+        block[148:156] = b" " * 8
+        if block[257:262] == b"ustar":
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(block)
+    work = tmp_path_factory.mktemp("changed")
+    (work / "packed.tar").write_bytes(content)
+    try:
+        archive.extract(work / "packed.tar", work / "out")
+    except Failure:
+        assert not (work / "out").exists()
+    else:
+        assert (work / "out").is_dir()
 
 
 def test_a_folder_with_content_is_left_alone(tree: Path, tmp_path: Path) -> None:

@@ -332,6 +332,7 @@ def test_another_model_of_the_same_name_does_not_go_on() -> None:
         (None, r"out/battery\.json does not exist"),
         ("{", "is not of this version"),
         ("[]", "is not of this version"),
+        ("[" * 100_000, "is not of this version"),
         ('{"schema": 2}', "is not of this version"),
         ('{"schema": 1, "runs": [], "questions": [], "paralell": 1}', "Unknown key 'paralell'"),
     ],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.models import gguf
 from builder.models.gguf import Tensor
@@ -43,15 +46,15 @@ TENSORS = [
 ]
 
 
-def whole(*, pairs: dict[str, bytes] = PAIRS) -> bytes:
+def whole(*, pairs: dict[str, bytes] = PAIRS, tensors: Sequence[bytes] = TENSORS) -> bytes:
     body = b"".join(text(key) + value for key, value in pairs.items())
     return (
         b"GGUF"
         + kind(3)
-        + number(len(TENSORS))
+        + number(len(tensors))
         + number(len(pairs))
         + body
-        + b"".join(TENSORS)
+        + b"".join(tensors)
         + bytes(400)
     )
 
@@ -111,6 +114,8 @@ def test_a_file_that_ends_anywhere_in_its_header_is_damaged(file: Path) -> None:
         whole(pairs={"general.name": kind(9) + kind(8) + number(1 << 60)}),
         whole(pairs={"general.name": kind(99) + bytes(64)}),
         whole(pairs={"general.name": kind(8) + text("no architecture")}),
+        whole(pairs={**PAIRS, "tiny.deep": kind(9) + (kind(9) + number(1)) * 100_000}),
+        whole(tensors=[]),
     ],
 )
 def test_nonsense_is_damaged_and_takes_no_memory(file: Path, content: bytes) -> None:
@@ -118,3 +123,21 @@ def test_nonsense_is_damaged_and_takes_no_memory(file: Path, content: bytes) -> 
     with pytest.raises(DamagedModel) as caught:
         gguf.read(file)
     assert str(file) in caught.value.what
+
+
+@given(st.data())
+def test_whatever_is_changed_in_a_header_it_is_read_or_damaged(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(whole()[:-400])
+    for _change in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    file = tmp_path_factory.getbasetemp() / "changed.gguf"
+    file.write_bytes(content + bytes(400))
+    try:
+        header = gguf.read(file)
+    except DamagedModel:
+        return
+    assert header.tensors
+    assert header.get("context_length") is not None

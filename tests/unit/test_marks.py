@@ -97,6 +97,13 @@ def test_a_file_of_another_kind_is_refused(path: Path) -> None:
         marks.read(path.parent, QUESTIONS, NAMES)
 
 
+@pytest.mark.parametrize("cell", ["x" * 200_000, '"' + "x" * 200_000])
+def test_a_cell_without_an_end_is_refused(path: Path, cell: str) -> None:
+    path.write_text(f"{','.join(marks.COLUMNS)}\na,one,logic,{cell}\n")
+    with pytest.raises(ConfigFailure, match="is not a table"):
+        marks.read(path, QUESTIONS, NAMES)
+
+
 def test_a_place_that_cannot_be_written_is_named() -> None:
     with pytest.raises(NotWritable, match="/proc/marks"):
         marks.write(Path("/proc/marks.csv"), QUESTIONS, NAMES)

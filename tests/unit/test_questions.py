@@ -69,6 +69,9 @@ def test_the_example_in_the_documentation_is_a_list(path: Path) -> None:
     assert [question.id for question in questions.load(path)] == ["capital", "name", "sum"]
 
 
+DEEP = "(" * 9999
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -86,6 +89,10 @@ def test_the_example_in_the_documentation_is_a_list(path: Path) -> None:
         (
             '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\nmust = "("',
             r"question 1: '\(' is not a pattern: missing \)",
+        ),
+        (
+            f'[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\nmust = "{DEEP}"',
+            r"question 1: .* is not a pattern",
         ),
         (
             '[[questions]]\nid = "a"\ntext = "1"\n[questions.checker]\nkind = "c"\nprints = "1"',

@@ -102,12 +102,24 @@ def test_a_newer_format_is_refused(path: Path) -> None:
     assert "newer" in caught.value.next
 
 
+DEEP = "[" * 100_000
 STRANGE = {"schema": 1, "id": "a", "turns": [], "run": {"model": "m", "engine": "e"}}
 
 
 @pytest.mark.parametrize(
     "line",
-    ["", "{}", "7", "[1]", "not json", '{"id": "a"}', '"\\ud800"', "\xff", json.dumps(STRANGE)],
+    [
+        "",
+        "{}",
+        "7",
+        "[1]",
+        "not json",
+        '{"id": "a"}',
+        '"\\ud800"',
+        "\xff",
+        "[" * 100_000,
+        json.dumps(STRANGE),
+    ],
 )
 def test_a_line_that_is_no_answer_is_named(path: Path, line: str) -> None:
     path.write_bytes(results.dump(ONE) + line.encode("latin-1") + b"\n")

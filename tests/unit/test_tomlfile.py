@@ -57,6 +57,14 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         tomlfile.read(path)
 
 
+@pytest.mark.parametrize("value", ["[" * 100_000, "{a=" * 100_000, "9" * 5000])
+def test_a_value_without_an_end_is_no_toml(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(f"a = {value}")
+    with pytest.raises(ConfigFailure, match="is not valid TOML"):
+        tomlfile.read(path)
+
+
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "questions.toml"
     path.write_bytes('text = "你好"\n'.encode("gbk"))

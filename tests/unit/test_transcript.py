@@ -56,7 +56,7 @@ def test_a_heading_inside_an_answer_is_part_of_it(path: Path) -> None:
     assert read(path, text) == [("a", "他问：\n问题1：\n和\n问题5：\n问题2：是什么"), ("b", "乙")]
 
 
-@pytest.mark.parametrize("text", ["", "问题2：\n乙\n", "# Answers\n"])
+@pytest.mark.parametrize("text", ["", "问题2：\n乙\n", "# Answers\n", f"问题{'9' * 5000}：\n甲\n"])
 def test_a_file_without_a_first_answer_is_refused(path: Path, text: str) -> None:
     with pytest.raises(ConfigFailure, match=r"printed\.txt has no line 问题1："):
         read(path, text)
