@@ -26,7 +26,7 @@ LINTERS = (
     ("hadolint", "docker/Dockerfile"),
     (
         *("cog", "--check", "-P", "-I", "docs"),
-        *("README.md", "README.zh-CN.md", "docs/models.md", "docs/models.zh.md"),
+        *("README.md", "README.zh-CN.md", "docs/models.md", "docs/models.zh.md", "docs/api.md"),
     ),
     ("actionlint", "-shellcheck", str(BIN / "shellcheck"), *WORKFLOWS),
     ("zizmor", "--offline", "--quiet", ".github", ".pre-commit-config.yaml"),

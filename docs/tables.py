@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import msgspec
 from invoke import Task
 
 import entrypoint.__main__ as program
@@ -20,6 +21,7 @@ from builder.models import choice, intents
 from entrypoint.common import machine
 from entrypoint.common.errors import EXIT_CODES
 from entrypoint.common.language import _
+from entrypoint.serve import wire
 
 HEADS = {
     "en": {"task": "Task", "command": "Command", "does": "What it does", "code": "Code"},
@@ -76,6 +78,18 @@ def models(lang: str) -> None:
         sizes = (machine.size(first.download), machine.size(first.memory))
         cells = (f"`{first.intent.name}`{unseen}", *sizes, rates, first.intent.license)
         print(f"| {' | '.join(cells)} |")
+
+
+def fields() -> None:
+    """Print what becomes of each field of a request, from the types that requests are read by."""
+    unheeded = set(wire.UNHEEDED)
+    print("| Field | `/v1/chat/completions` | `/v1/completions` |\n|---|---|---|")
+    kinds = (wire.ChatRequest, wire.CompletionRequest)
+    names = [{each.name for each in msgspec.structs.fields(kind)} for kind in kinds]
+    for name in sorted(names[0] | names[1]):
+        effect = "no effect" if name in unheeded else "heeded"
+        cells = (effect if name in known else "-" for known in names)
+        print(f"| `{name}` | {' | '.join(cells)} |")
 
 
 def _table(lang: str, first: str, rows: list[tuple[str, str]]) -> None:

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, cast
+from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
 from entrypoint.common.catalog import Model
-from entrypoint.common.errors import Failure, StageMissing
+from entrypoint.common.errors import Failure, NotSupported, StageMissing
 from entrypoint.common.language import _
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as the OpenAI API writes it."""
+    """One turn of a conversation, as the OpenAI API writes it.
 
-    role: Literal["system", "user", "assistant"]
+    An assistant's `tool_calls` are answered by a turn of role "tool" with the same id.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: NotRequired[Sequence[Mapping[str, Any]]]
+    tool_call_id: NotRequired[str]
+    reasoning_content: NotRequired[str]
 
+
+PLAIN = ("temperature", "top_p", "max_tokens", "seed", "stop")  # of Options, for every engine
 
 # A conversation to answer, or a raw text to go on with, without the model's chat template.
 Prompt: TypeAlias = str | Sequence[Message]
@@ -37,7 +45,9 @@ class Options:
     """How to sample one answer; `max_tokens` None means up to the end of the context.
 
     The answer ends before the first of the `stop` texts, besides the model's own. With a `schema`
-    it is JSON that follows that JSON Schema.
+    it is JSON that follows that JSON Schema. `logit_bias` adds to the scores of tokens, by their
+    number. `tools` are functions, as OpenAI's API describes them, that the chat template tells the
+    model of; `template` are further variables of the template, such as `enable_thinking`.
     """
 
     temperature: float = 0.7
@@ -46,6 +56,14 @@ class Options:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    template: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,28 @@ class Usage:
     first_token: float
     rate: float
     finish_reason: Literal["stop", "length"]
+
+
+def require(engine: str, prompt: Prompt, options: Options, known: Collection[str] = ()) -> None:
+    """Raise NotSupported for what this engine cannot do: more options than PLAIN and `known`.
+
+    Turns of tools, and an answer that goes on from the last turn, are told of as "messages".
+    """
+    unset = Options()
+    names = [
+        each.name
+        for each in fields(options)
+        if each.name not in {*PLAIN, *known}
+        and getattr(options, each.name) != getattr(unset, each.name)
+    ]
+    if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
+        names.append("messages")
+    if names:
+        raise NotSupported(
+            _("The engine {engine} does not follow: {names}.").format(
+                engine=engine, names=", ".join(names)
+            )
+        )
 
 
 class HungUp(Exception):
@@ -138,7 +178,10 @@ class Engine(Protocol):
     context: int
 
     def stream(self, prompt: Prompt, options: Options) -> Answer:
-        """Answer a conversation that ends with a user's message, or go on with a raw text.
+        """Answer a conversation, or go on with a raw text.
+
+        A conversation ends with a user's message; where the engine can, with what a tool brought,
+        or with the beginning of the answer, which then goes on from there.
 
         As many threads as the engine was opened for may each have an answer at once. Raises
         MessageTooLong if the prompt does not fit the context, NotSupported for options that the

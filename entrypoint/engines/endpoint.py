@@ -33,7 +33,7 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.common.language import _
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage
+from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage, require
 
 KEY = "LLMDEPLOY_API_KEY"  # the variable that has the endpoint's key
 TRIES = 4
@@ -113,8 +113,9 @@ class Endpoint:
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
-        if isinstance(prompt, str) or options.schema is not None:
+        if isinstance(prompt, str):
             raise NotSupported(_("An endpoint answers conversations only."))
+        require("endpoint", prompt, options)
         begun = time.monotonic()
         first = 0.0
         pieces, length, reason = 0, 0, ""

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
-from entrypoint.serve import metrics, openapi, problems, wire
+from entrypoint.serve import fields, metrics, openapi, problems, wire
 from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
@@ -61,20 +61,13 @@ class Routes:
     async def chat(self, request: Request) -> Reply:
         """Answer a conversation."""
         asked = await self._read(request, wire.ChatRequest)
-        if asked.messages[-1].role != "user":
-            raise Problem(
-                400,
-                _("The last message must be the user's."),
-                code="invalid_value",
-                param="messages",
-            )
         prompt = [turn.message() for turn in asked.messages]
         return ChatReply(self._find(asked.model), asked, prompt, self._limits)
 
     async def complete(self, request: Request) -> Reply:
         """Go on with a text."""
         asked = await self._read(request, wire.CompletionRequest)
-        return TextReply(self._find(asked.model), asked, asked.prompt, self._limits)
+        return TextReply(self._find(asked.model), asked, asked.prompts, self._limits)
 
     async def models(self, request: Request) -> Response:
         """List the models."""
@@ -141,11 +134,10 @@ class Routes:
             )
         try:
             async with asyncio.timeout(PATIENCE):
-                return msgspec.json.decode(await _body(request), type=kind)
+                body = await _body(request)
         except TimeoutError:
             raise Problem(408, _("The body came too slowly."), code="timeout") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise problems.invalid(error) from None
+        return fields.read(body, kind)
 
 
 def build(services: Sequence[Service], keys: Keys, limits: Limits) -> ASGIApp:

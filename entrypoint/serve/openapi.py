@@ -9,7 +9,7 @@ import msgspec
 
 import entrypoint
 from entrypoint.common.language import _
-from entrypoint.serve import wire
+from entrypoint.serve import fields, wire
 
 COMPONENTS = "#/components/schemas/{name}"
 KEYED: list[dict[str, list[str]]] = [
@@ -26,6 +26,11 @@ def document() -> bytes:
         wire.ModelList, wire.ModelCard, wire.State, wire.Error,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
+    lenient: tuple[type, ...] = (
+        wire.ChatRequest, wire.CompletionRequest, *fields.INSIDE.values(),
+    )  # fmt: skip
+    for kind in lenient:
+        components[kind.__name__]["additionalProperties"] = {"enum": list(fields.NOTHING)}
     named: dict[Any, Any] = dict(zip(types, references, strict=True))
 
     def answer(kind: type, said: str, *others: tuple[str, Any]) -> dict[str, Any]:

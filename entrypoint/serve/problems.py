@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import msgspec
@@ -44,13 +43,6 @@ class Problem(Exception):
     def response(self) -> Response:
         """Return it as the answer to a request."""
         return Response(self.body, self.status, self.headers, "application/json")
-
-
-def invalid(error: Exception, *, code: str = "invalid_value") -> Problem:
-    """Return what is wrong with a body that msgspec refused; it ends with "- at `$.field`"."""
-    message, _dash, place = str(error).partition(" - at ")
-    param = re.sub(r"^\$\.?", "", place.strip("`")) or None
-    return Problem(400, message, code=code, param=param)
 
 
 def busy(seconds: int) -> Problem:

@@ -6,8 +6,9 @@ import asyncio
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,17 +17,17 @@ from starlette.types import Receive, Scope, Send
 
 from entrypoint.common.errors import EngineCrashed
 from entrypoint.common.language import _
-from entrypoint.engines import Prompt, Usage
+from entrypoint.engines import Options, Prompt, Usage
 from entrypoint.serve import metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.service import Answering, Service
+from entrypoint.serve.speech import Call, Part, Thought, Words
 
 EVENTS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx passes events on at once
 ]
-DONE = b"data: [DONE]\n\n"
 
 encode = msgspec.json.Encoder().encode
 
@@ -36,19 +37,25 @@ class Gone(Exception):
 
 
 class Reply(Response, ABC):
-    """The answer to a question, computed while it is sent.
+    """The answers to a request, computed while they are sent.
 
     It asks when it is called, so that whatever is wrong before the first piece can still become
     an error with a status of its own.
     """
 
     prefix: str
+    done = b"data: [DONE]\n\n"
 
     def __init__(
-        self, service: Service, request: wire.Sampling, prompt: Prompt, limits: Limits
+        self, service: Service, request: wire.Sampling, prompts: Sequence[Prompt], limits: Limits
     ) -> None:
-        self.service, self.request, self.prompt = service, request, prompt
-        self.options, self.limit = request.options(limits.max_tokens), limits.timeout
+        self.service, self.request, self.limit = service, request, limits.timeout
+        options = request.options(limits.max_tokens)
+        self.questions = [
+            (prompt, _varied(options, number))
+            for prompt in prompts
+            for number in range(request.n or 1)
+        ]
         self.head: dict[str, Any] = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -57,89 +64,105 @@ class Reply(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask, and send what comes."""
-        answering = self.service.ask(self.prompt, self.options)
-        async with self._watched(answering, receive):
+        answerings = self._ask()
+        async with self._watched(answerings, receive):
             try:
                 if self.request.stream:
-                    await self._stream(answering, send)
+                    await self._stream(answerings, send)
                 else:
-                    await self._whole(answering, scope, receive, send)
+                    await self._whole(answerings, scope, receive, send)
             except Gone:
                 metrics.errors.labels("client_gone").inc()
-        self._count(answering, scope)
+        self._count(answerings, scope)
 
     @abstractmethod
-    def whole(self, text: str, usage: Usage) -> msgspec.Struct:
-        """Return the whole answer."""
+    def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
+        """Return all that is answered."""
 
     @abstractmethod
     def opening(self) -> list[msgspec.Struct]:
         """Return the events before the first piece."""
 
     @abstractmethod
-    def piece(self, text: str) -> msgspec.Struct:
-        """Return the event of a piece."""
+    def piece(self, index: int, text: str) -> list[msgspec.Struct]:
+        """Return the events of a piece of one of the answers."""
 
     @abstractmethod
-    def ending(self, reason: wire.Reason) -> msgspec.Struct:
-        """Return the event after the last piece."""
+    def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
+        """Return the events after the last piece of one of the answers."""
 
     @abstractmethod
-    def cost(self, cost: wire.Cost) -> msgspec.Struct:
-        """Return the event that tells what the answer cost."""
+    def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
+        """Return the events after all answers."""
+
+    def event(self, struct: msgspec.Struct) -> bytes:
+        """Return an event as it travels."""
+        return b"data: %b\n\n" % encode(struct)
+
+    def _ask(self) -> list[Answering]:
+        """Ask for each of the answers, or for none if there is no room for all."""
+        answerings: list[Answering] = []
+        try:
+            for prompt, options in self.questions:
+                answerings.append(self.service.ask(prompt, options))
+        except Exception:
+            self._leave(answerings, Gone())
+            raise
+        return answerings
+
+    def _leave(self, answerings: Sequence[Answering], reason: Exception) -> None:
+        for answering in answerings:
+            self.service.leave(answering, reason)
 
     @asynccontextmanager
-    async def _watched(self, answering: Answering, receive: Receive) -> AsyncIterator[None]:
-        """Stop the answer when the client hangs up, at the time limit, and at the block's end."""
+    async def _watched(
+        self, answerings: Sequence[Answering], receive: Receive
+    ) -> AsyncIterator[None]:
+        """Stop the answers when the client hangs up, at the time limit, and at the block's end."""
 
         async def wait_for_the_end() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            self.service.leave(answering, Gone())
+            self._leave(answerings, Gone())
 
         watcher = asyncio.create_task(wait_for_the_end())
         clock = asyncio.get_running_loop().call_later(
-            self.limit, self.service.leave, answering, problems.late(self.limit)
+            self.limit, self._leave, answerings, problems.late(self.limit)
         )
         try:
             yield
         finally:
             clock.cancel()
             watcher.cancel()
-            self.service.leave(answering, Gone())
+            self._leave(answerings, Gone())
 
     async def _whole(
-        self, answering: Answering, scope: Scope, receive: Receive, send: Send
+        self, answerings: Sequence[Answering], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        text = "".join([piece async for piece in answering])
-        body = encode(self.whole(text, _usage(answering)))
+        texts = ["".join([piece async for piece in answering]) for answering in answerings]
+        body = encode(self.whole(texts, [_usage(answering) for answering in answerings]))
         await Response(body, media_type="application/json")(scope, receive, send)
 
-    async def _stream(self, answering: Answering, send: Send) -> None:
+    async def _stream(self, answerings: Sequence[Answering], send: Send) -> None:
         started = False
 
-        async def event(*structs: msgspec.Struct) -> None:
-            body = b"".join([b"data: %b\n\n" % encode(struct) for struct in structs])
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-
-        async def start() -> None:
+        async def events(structs: Sequence[msgspec.Struct]) -> None:
             nonlocal started
-            started = True
-            await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
-            await event(*self.opening())
+            if not started:
+                started = True
+                await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+                structs = [*self.opening(), *structs]
+            if structs:
+                body = b"".join(map(self.event, structs))
+                await send({"type": "http.response.body", "body": body, "more_body": True})
 
         try:
-            async for text in answering:
-                if not started:
-                    await start()
-                await event(self.piece(text))
-            if not started:
-                await start()
-            usage = _usage(answering)
-            ends = [self.ending(usage.finish_reason)]
-            if self.request.wants_usage:
-                ends.append(self.cost(_cost(usage)))
-            await event(*ends)
+            async for index, text in _merged(answerings):
+                if text is None:
+                    await events(self.ending(index, _usage(answerings[index])))
+                else:
+                    await events(self.piece(index, text))
+            await events(self.closing([_usage(answering) for answering in answerings]))
         except Gone:
             raise
         except Exception as error:
@@ -149,20 +172,23 @@ class Reply(Response, ABC):
             metrics.errors.labels(problem.code).inc()
             body = b"data: %b\n\n" % problem.body
             await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": DONE, "more_body": False})
+        await send({"type": "http.response.body", "body": self.done, "more_body": False})
 
-    def _count(self, answering: Answering, scope: Scope) -> None:
-        """Keep what the answer cost, for the metrics and for the log."""
-        name, usage = self.service.model.name, answering.usage
+    def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
+        """Keep what the answers cost, for the metrics and for the log."""
+        name = self.service.model.name
         facts: dict[str, Any] = {"model": name}
-        if answering.first is not None:
-            metrics.first_token.labels(name).observe(answering.first)
-            facts["first_token"] = round(answering.first, 3)
-        if usage:
-            for kind in ("prompt", "cached", "completion"):
-                facts[f"{kind}_tokens"] = getattr(usage, f"{kind}_tokens")
-                metrics.tokens.labels(name, kind).inc(facts[f"{kind}_tokens"])
-            facts["finish_reason"] = usage.finish_reason
+        firsts = [each.first for each in answerings if each.first is not None]
+        for first in firsts:
+            metrics.first_token.labels(name).observe(first)
+            facts["first_token"] = round(min(firsts), 3)
+        usages = [each.usage for each in answerings if each.usage]
+        for kind in ("prompt", "cached", "completion") if usages else ():
+            tokens = sum(getattr(usage, f"{kind}_tokens") for usage in usages)
+            facts[f"{kind}_tokens"] = tokens
+            metrics.tokens.labels(name, kind).inc(tokens)
+        if usages:
+            facts["finish_reason"] = usages[0].finish_reason
         scope["state"]["facts"] |= facts
 
 
@@ -170,61 +196,149 @@ class ChatReply(Reply):
     """Answer of /v1/chat/completions."""
 
     prefix = "chatcmpl"
+    request: wire.ChatRequest
 
-    def whole(self, text: str, usage: Usage) -> msgspec.Struct:
-        """Return the whole answer."""
-        choice = wire.ChatChoice(wire.Said(text), usage.finish_reason)
-        return wire.Chat(**self.head, choices=[choice], usage=_cost(usage))
+    def __init__(
+        self, service: Service, request: wire.ChatRequest, prompt: Prompt, limits: Limits
+    ) -> None:
+        super().__init__(service, request, [prompt], limits)
+        self._speeches = [request.speech() for _question in self.questions]
+        self._called = [0 for _question in self.questions]  # functions, by each answer
+
+    def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
+        """Return all that is answered."""
+        choices = []
+        for index, (text, usage) in enumerate(zip(texts, usages, strict=True)):
+            parts = [*self._speeches[index].feed(text), *self._speeches[index].end()]
+            calls = [wire.call(part) for part in parts if isinstance(part, Call)]
+            words = "".join(part.text for part in parts if isinstance(part, Words))
+            thought = "".join(part.text for part in parts if isinstance(part, Thought))
+            said = wire.Said(
+                None if calls and not words else words,
+                reasoning_content=thought or msgspec.UNSET,
+                tool_calls=calls or msgspec.UNSET,
+            )
+            reason: wire.Reason = "tool_calls" if calls else usage.finish_reason
+            choices.append(wire.ChatChoice(said, reason, index))
+        return wire.Chat(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
-        """Return the event that tells who speaks."""
-        return [self._chunk(wire.ChunkChoice(wire.Delta("assistant", "")))]
+        """Return the events that tell who speaks."""
+        return [self._chunk(n, wire.Delta("assistant", "")) for n in range(len(self.questions))]
 
-    def piece(self, text: str) -> msgspec.Struct:
-        """Return the event of a piece."""
-        return self._chunk(wire.ChunkChoice(wire.Delta(content=text)))
+    def piece(self, index: int, text: str) -> list[msgspec.Struct]:
+        """Return the events of a piece."""
+        return [self._part(index, part) for part in self._speeches[index].feed(text)]
 
-    def ending(self, reason: wire.Reason) -> msgspec.Struct:
-        """Return the event after the last piece."""
-        return self._chunk(wire.ChunkChoice(wire.Delta(), reason))
+    def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
+        """Return what was held back, and why the answer ended."""
+        rest = [self._part(index, part) for part in self._speeches[index].end()]
+        reason: wire.Reason = "tool_calls" if self._called[index] else usage.finish_reason
+        return [*rest, self._chunk(index, wire.Delta(), reason)]
 
-    def cost(self, cost: wire.Cost) -> msgspec.Struct:
-        """Return the event that tells what the answer cost."""
-        return wire.ChatChunk(**self.head, choices=[], usage=cost)
+    def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
+        """Return what the answers cost, if the client wants to know."""
+        if not self.request.wants_usage:
+            return []
+        return [wire.ChatChunk(**self.head, choices=[], usage=_cost(usages))]
 
-    def _chunk(self, choice: wire.ChunkChoice) -> wire.ChatChunk:
-        return wire.ChatChunk(**self.head, choices=[choice])
+    def _part(self, index: int, part: Part) -> wire.ChatChunk:
+        match part:
+            case Thought():
+                return self._chunk(index, wire.Delta(reasoning_content=part.text))
+            case Words():
+                return self._chunk(index, wire.Delta(content=part.text))
+        number, self._called[index] = self._called[index], self._called[index] + 1
+        return self._chunk(index, wire.Delta(tool_calls=[wire.call(part, number)]))
+
+    def _chunk(
+        self, index: int, delta: wire.Delta, reason: wire.Reason | None = None
+    ) -> wire.ChatChunk:
+        return wire.ChatChunk(**self.head, choices=[wire.ChunkChoice(delta, reason, index)])
 
 
 class TextReply(Reply):
     """Answer of /v1/completions."""
 
     prefix = "cmpl"
+    request: wire.CompletionRequest
 
-    def whole(self, text: str, usage: Usage) -> msgspec.Struct:
-        """Return the whole answer."""
-        return self._completion(wire.TextChoice(text, usage.finish_reason), _cost(usage))
+    def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
+        """Return all that is answered."""
+        choices = [
+            wire.TextChoice(self._echo(index) + text, usage.finish_reason, index)
+            for index, (text, usage) in enumerate(zip(texts, usages, strict=True))
+        ]
+        return wire.Completion(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
-        """Return nothing: a text begins with its first piece."""
-        return []
+        """Return the prompts, if the client wants them: a text begins with its first piece."""
+        return [
+            self._completion(index, echo)
+            for index in range(len(self.questions))
+            if (echo := self._echo(index))
+        ]
 
-    def piece(self, text: str) -> msgspec.Struct:
+    def piece(self, index: int, text: str) -> list[msgspec.Struct]:
         """Return the event of a piece."""
-        return self._completion(wire.TextChoice(text))
+        return [self._completion(index, text)]
 
-    def ending(self, reason: wire.Reason) -> msgspec.Struct:
-        """Return the event after the last piece."""
-        return self._completion(wire.TextChoice("", reason))
+    def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
+        """Return why the text ended."""
+        return [self._completion(index, "", usage.finish_reason)]
 
-    def cost(self, cost: wire.Cost) -> msgspec.Struct:
-        """Return the event that tells what the answer cost."""
-        return wire.Completion(**self.head, choices=[], usage=cost)
+    def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
+        """Return what the texts cost, if the client wants to know."""
+        if not self.request.wants_usage:
+            return []
+        return [wire.Completion(**self.head, choices=[], usage=_cost(usages))]
+
+    def _echo(self, index: int) -> str:
+        return str(self.questions[index][0]) if self.request.echo else ""
 
     def _completion(
-        self, choice: wire.TextChoice, cost: wire.Cost | msgspec.UnsetType = msgspec.UNSET
+        self, index: int, text: str, reason: wire.Reason | None = None
     ) -> wire.Completion:
-        return wire.Completion(**self.head, choices=[choice], usage=cost)
+        return wire.Completion(**self.head, choices=[wire.TextChoice(text, reason, index)])
+
+
+async def _merged(answerings: Sequence[Answering]) -> AsyncIterator[tuple[int, str | None]]:
+    """Yield (index, text) as texts come, and (index, None) at the end of each."""
+    if len(answerings) == 1:  # the texts that came meanwhile stay together
+        async for text in answerings[0]:
+            yield 0, text
+        yield 0, None
+        return
+    news: asyncio.Queue[tuple[int, str | Exception | None]] = asyncio.Queue()
+
+    async def forward(index: int, answering: Answering) -> None:
+        try:
+            async for text in answering:
+                news.put_nowait((index, text))
+        except Exception as error:  # noqa: BLE001 (it is raised again below)
+            news.put_nowait((index, error))
+        else:
+            news.put_nowait((index, None))
+
+    tasks = [asyncio.create_task(forward(*each)) for each in enumerate(answerings)]
+    try:
+        running = len(tasks)
+        while running:
+            index, said = await news.get()
+            if isinstance(said, Exception):
+                raise said
+            running -= said is None
+            yield index, said
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _varied(options: Options, number: int) -> Options:
+    """Return the options of a request's answer `number`: with its own chance, but repeatable."""
+    if options.seed is None or not number:
+        return options
+    return replace(options, seed=(options.seed + number) % wire.SEEDS)
 
 
 def _usage(answering: Answering) -> Usage:
@@ -233,10 +347,8 @@ def _usage(answering: Answering) -> Usage:
     return answering.usage
 
 
-def _cost(usage: Usage) -> wire.Cost:
-    return wire.Cost(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.prompt_tokens + usage.completion_tokens,
-        wire.PromptDetails(usage.cached_tokens),
-    )
+def _cost(usages: Sequence[Usage]) -> wire.Cost:
+    prompt = sum(usage.prompt_tokens for usage in usages)
+    completion = sum(usage.completion_tokens for usage in usages)
+    cached = sum(usage.cached_tokens for usage in usages)
+    return wire.Cost(prompt, completion, prompt + completion, wire.PromptDetails(cached))

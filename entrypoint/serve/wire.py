@@ -1,48 +1,118 @@
 """The shapes that travel: requests and answers of OpenAI's API, as far as this server keeps it.
 
-From these types come the validation, the JSON and the OpenAPI document. What this server cannot do
-is refused rather than passed over in silence; fields that serve OpenAI's bookkeeping only (`user`,
-`metadata`, ...) are taken and have no effect.
+From these types come the validation, the JSON and the OpenAPI document. One rule for what they do
+not name: a value that says nothing (null, false, "", [], {}) never is an error, whatever its field
+is called; every other one is refused rather than passed over in silence (`fields`).
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field, json
+from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
 
 from entrypoint.common.language import _
 from entrypoint.engines import Message, Options
-from entrypoint.serve.limits import MESSAGES, SCHEMA
+from entrypoint.serve import speech
+from entrypoint.serve.limits import CHOICES, MESSAGES, SCHEMA, TOOLS
+from entrypoint.serve.speech import Speech
 
+UNHEEDED = (  # what serves OpenAI's bookkeeping, or says what is the case anyway
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "modalities", "verbosity", "best_of", "suffix", "logprobs",
+)  # fmt: skip
 SHORT = 16  # tokens of a completion that does not say how long it should be
+SEEDS = 2**32 - 1  # engines know so many; the last one means chance to llama.cpp
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
-Nothing: TypeAlias = Annotated[float, Meta(ge=0, le=0)]
-Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000)]
+Word: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Words: TypeAlias = Annotated[list[Word], Meta(max_length=4)]
+Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+Repetition: TypeAlias = Annotated[float, Meta(gt=0, le=2)]
+Bias: TypeAlias = Annotated[float, Meta(ge=-100, le=100)]
+Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+Prompt: TypeAlias = Text | Annotated[list[Text], Meta(min_length=1, max_length=CHOICES)]
+TokenId: TypeAlias = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+
+
+class Unsupported(ValueError):
+    """A field asks for what cannot be done here; `param` names it, "" the object at hand."""
+
+    def __init__(self, message: str, param: str = "") -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class TextPart(Struct, forbid_unknown_fields=True):
     """A part of a message; this server reads text only."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
+    annotations: Any = None
+    cache_control: Any = None
+
+
+class Called(Struct, forbid_unknown_fields=True):
+    """The function that a model wants to be called, and its arguments as JSON."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    arguments: str = "{}"
+
+
+class Call(Struct, forbid_unknown_fields=True):
+    """One call that the model asked for; a turn of role "tool" answers its `id`."""
+
+    id: str
+    function: Called
+    type: Literal["function"] = "function"
+    index: int | UnsetType | None = UNSET
 
 
 class Turn(Struct, forbid_unknown_fields=True):
-    """One message of a conversation."""
+    """One message of a conversation.
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    The last fields are what answers bring along; they only tell, so a history may have them.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = None
-    refusal: None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
+    refusal: str | None = None
+    annotations: Any = None
+    audio: Any = None
+    function_call: Any = None
+    cache_control: Any = None
+    parsed: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse a turn that says nothing."""
+        if self.content is None and self.role != "assistant":
+            raise ValueError(_("A turn of role {role} needs content").format(role=self.role))
 
     def message(self) -> Message:
         """Return it as engines read it."""
-        content = self.content
+        content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        role = "system" if self.role == "developer" else self.role
+        message = Message(role=role, content=text)
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.function.name, "arguments": call.function.arguments},
+                }
+                for call in self.tool_calls
+            ]
+        if self.tool_call_id:
+            message["tool_call_id"] = self.tool_call_id
+        return message
 
 
 class PlainText(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -80,6 +150,59 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
+class Function(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A function that a model may want to be called; `parameters` is a JSON Schema."""
+
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_.-]{1,128}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that would hold up everybody's answers."""
+        if len(json.encode(self.parameters)) > SCHEMA:
+            raise ValueError(_("The schema has more than {bytes} bytes").format(bytes=SCHEMA))
+
+
+class Tool(Struct, forbid_unknown_fields=True):
+    """What a model may use; this server knows functions only."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenFunction(Struct, forbid_unknown_fields=True):
+    """The name of a function."""
+
+    name: str
+
+
+class Chosen(Struct, forbid_unknown_fields=True):
+    """The function that a model has to call."""
+
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+def schema_of_a_call(functions: Sequence[Function]) -> dict[str, Any]:
+    """Return the JSON Schema of a call of one of these functions."""
+    definitions: dict[str, Any] = {}
+    calls = []
+    for function in functions:
+        parameters = dict(function.parameters or {"type": "object"})
+        definitions |= parameters.pop("$defs", {})  # what refers to them begins at the root
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": function.name}, "arguments": parameters},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    schema: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
 class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a request for a chat and one for a raw text have in common."""
 
@@ -88,30 +211,47 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Repetition | None = None
+    repetition_penalty: Repetition | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=300)] | None = None
     max_tokens: Count | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**32 - 2)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Word | Words | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
-    presence_penalty: Nothing | None = None
-    frequency_penalty: Nothing | None = None
-    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
+    n: Annotated[int, Meta(ge=1, le=CHOICES)] | None = None
     user: str | None = None
 
     def options(self, most: int | None) -> Options:
         """Return how to sample the answer, of `most` tokens at most."""
-        chosen: dict[str, Any] = {
-            name: value
-            for name in ("temperature", "top_p", "seed")
-            if (value := getattr(self, name)) is not None
-        }
         asked = [count for count in (self.limit, most) if count is not None]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        chosen: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": None if self.seed in {None, -1} else (self.seed or 0) % SEEDS,
+            **self._unusual(),
+        }
         return Options(
-            **chosen,
+            **{name: value for name, value in chosen.items() if value is not None},
             max_tokens=min(asked, default=None),
-            stop=tuple(stop),
+            stop=tuple(word for word in stop if word),
             schema=self.schema,
         )
+
+    def _unusual(self) -> dict[str, Any]:
+        """Return what not every engine knows, so only where it is asked for: None leaves it out."""
+        repeat = self.repetition_penalty if self.repeat_penalty is None else self.repeat_penalty
+        return {
+            "top_k": self.top_k if (self.top_k or 0) > 0 else None,
+            "min_p": self.min_p or None,
+            "repeat_penalty": None if repeat == 1 else repeat,
+            "presence_penalty": self.presence_penalty or None,
+            "frequency_penalty": self.frequency_penalty or None,
+            "logit_bias": self.logit_bias or None,
+        }
 
     @property
     def limit(self) -> int | None:
@@ -135,17 +275,20 @@ class ChatRequest(Sampling, kw_only=True):
     messages: Annotated[list[Turn], Meta(min_length=1, max_length=MESSAGES)]
     max_completion_tokens: Count | None = None
     response_format: PlainText | JsonObject | JsonSchema | None = None
-    logprobs: bool | None = None
+    logprobs: Literal[False] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what there is no way to answer."""
-        if self.logprobs:
-            raise ValueError(_("Log probabilities are not to be had here"))
+    verbosity: Any = None
 
     @property
     def limit(self) -> int | None:
@@ -160,22 +303,74 @@ class ChatRequest(Sampling, kw_only=True):
                 return named.schema
             case JsonObject():
                 return {"type": "object"}
-        return None
+        return schema_of_a_call(self.offered) if self._must_call else None
+
+    @property
+    def _must_call(self) -> bool:
+        return self.tool_choice == "required" or isinstance(self.tool_choice, Chosen)
+
+    @property
+    def offered(self) -> list[Function]:
+        """The functions that the model may call."""
+        functions = [tool.function for tool in self.tools or ()]
+        if self.tool_choice == "none":
+            return []
+        if isinstance(self.tool_choice, Chosen):
+            return [each for each in functions if each.name == self.tool_choice.function.name]
+        return functions
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, and a conversation that asks for nothing."""
+        last = self.messages[-1]
+        if last.role in {"system", "developer"} or (last.role == "assistant" and not last.content):
+            raise Unsupported(_("There is nothing to answer in the last message."), "messages")
+        if self._must_call and not self.offered:
+            raise Unsupported(
+                _("tool_choice asks for a function that is not in tools."), "tool_choice"
+            )
+        if self.offered and isinstance(self.response_format, JsonObject | JsonSchema):
+            raise Unsupported(
+                _("An answer either calls tools or follows a response_format."), "response_format"
+            )
+
+    def options(self, most: int | None) -> Options:
+        """Return how to sample the answer, and what its template is told beside the messages."""
+        template = dict(self.chat_template_kwargs or {})
+        if self.enable_thinking is not None:
+            template["enable_thinking"] = self.enable_thinking
+        if self.reasoning_effort == "none":
+            template["enable_thinking"] = False
+        elif self.reasoning_effort not in {None, "medium"}:  # which is everybody's default
+            template["reasoning_effort"] = self.reasoning_effort
+        tools = tuple(
+            {"type": "function", "function": to_builtins(function)} for function in self.offered
+        )
+        return replace(super().options(most), tools=tools, template=template or None)
+
+    def speech(self) -> Speech:
+        """Return what tells an answer's parts apart."""
+        most = 1 if self.parallel_tool_calls is False else None
+        return Speech([function.name for function in self.offered], most)
 
 
 class CompletionRequest(Sampling, kw_only=True):
     """Body of POST /v1/completions."""
 
-    prompt: Annotated[str, Meta(min_length=1)]
-    best_of: Annotated[int, Meta(ge=1, le=1)] | None = None
+    prompt: Prompt
+    best_of: Annotated[int, Meta(ge=1, le=CHOICES)] | None = None
     echo: bool | None = None
     logprobs: None = None
-    suffix: None = None
+    suffix: Annotated[str, Meta(max_length=0)] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what there is no way to answer."""
-        if self.echo:
-            raise ValueError(_("The prompt is not sent back"))
+        """Refuse to choose among more answers than are returned."""
+        if (self.best_of or 1) > (self.n or 1):
+            raise Unsupported(_("best_of cannot be more than n."), "best_of")
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts to go on with."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
     @property
     def limit(self) -> int:
@@ -198,19 +393,27 @@ class Cost(Struct):
     prompt_tokens_details: PromptDetails
 
 
-Reason: TypeAlias = Literal["stop", "length"]
+Reason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+def call(part: speech.Call, index: int | None = None) -> Call:
+    """Return a call as it travels; in a stream it has its `index` among the answer's calls."""
+    named = Called(part.name, part.arguments)
+    return Call(part.id, named, index=UNSET if index is None else index)
 
 
 class Said(Struct):
     """The whole answer to a chat."""
 
-    content: str
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[Call] | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
-    """The only choice that an answer has."""
+    """One of the answers to a chat."""
 
     message: Said
     finish_reason: Reason
@@ -234,10 +437,12 @@ class Delta(Struct):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[Call] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct):
-    """The only choice of a chunk."""
+    """One of the answers, in a chunk."""
 
     delta: Delta
     finish_reason: Reason | None = None
@@ -257,7 +462,7 @@ class ChatChunk(Struct, kw_only=True):
 
 
 class TextChoice(Struct):
-    """The only choice of a completed text."""
+    """One of the completed texts."""
 
     text: str
     finish_reason: Reason | None = None

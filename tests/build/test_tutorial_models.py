@@ -23,7 +23,7 @@ from builder.quantizers import llamacpp
 from builder.settings import ROOT, Settings
 from builder.stage import receipt
 from entrypoint.common import catalog
-from entrypoint.engines import Message
+from entrypoint.engines import Message, Options
 from entrypoint.engines.llamacpp import LlamaCpp
 from tests import hub as hubs
 from tests import tutorial
@@ -206,7 +206,7 @@ def test_both_engines_read_a_conversation_alike(
     monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
     model = catalog.load(made["llamacpp"]).find(checkout.name)
     with closing(LlamaCpp(model, made["llamacpp"] / model.name)) as server:
-        body = {"content": server._templated(TALK), "add_special": True}
+        body = {"content": server._templated(TALK, Options()), "add_special": True}
         with server._send("POST", "/tokenize", body) as response:
             assert json.load(response)["tokens"] == json.loads(printed.splitlines()[-1])
 

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from entrypoint.common import catalog
-from entrypoint.common.errors import NotWritable
-from entrypoint.engines import Engine, open_engine
+from entrypoint.common.errors import NotSupported, NotWritable
+from entrypoint.engines import Engine, Message, Options, open_engine
 from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
 
 
@@ -66,3 +67,37 @@ def test_a_folder_too_deep_for_a_socket_is_named(
     with pytest.raises(NotWritable, match="too long"):
         open_()
     assert list(deep.iterdir()) == []
+
+
+def test_an_answer_goes_on_from_where_it_was_begun(engine: Engine) -> None:
+    begun: list[Message] = [
+        *ask("Count from 1 to 9, like this: 1, 2, 3."),
+        {"role": "assistant", "content": "1, 2, 3, 4, 5,"},
+    ]
+    text, _usage = split(engine.stream(begun, Options(temperature=0, max_tokens=4)))
+    assert text.startswith(" 6")
+
+
+def test_a_template_without_tools_is_told(engine: Engine) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    with pytest.raises(NotSupported, match="knows no tools"):
+        next(engine.stream(ask("Hi"), Options(tools=(tool,))))
+    assert split(engine.stream(ask("Hi"), GREEDY))[0]
+
+
+def test_a_template_that_knows_tools_tells_the_model_of_them(llamacpp_found: Path) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    model = catalog.load(llamacpp_found).find("qwen2.5-coder-0.5b")
+    with closing(open_engine(model, llamacpp_found, context=512)) as engine:
+        options = Options(temperature=0, max_tokens=8, tools=(tool,))
+        text, usage = split(engine.stream(ask("Look at the weather."), options))
+        told = usage.prompt_tokens - engine.count_tokens(ask("Look at the weather."))
+    assert text.lstrip().startswith(("{", "<tool_call>"))
+    assert told > 50
+
+
+def test_unlikely_words_can_be_forbidden_and_repetition_punished(engine: Engine) -> None:
+    question = ask("Say: ha ha ha ha ha ha ha ha")
+    plain = split(engine.stream(question, GREEDY))[0]
+    punished = replace(GREEDY, repeat_penalty=1.9)
+    assert split(engine.stream(question, punished))[0] != plain

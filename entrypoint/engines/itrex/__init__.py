@@ -28,13 +28,22 @@ from entrypoint.common.catalog import Model
 from entrypoint.common.errors import (
     EngineCrashed,
     MessageTooLong,
-    NotSupported,
     StageMissing,
     UnsupportedCpu,
 )
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
-from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage, weights
+from entrypoint.engines import (
+    Answer,
+    HungUp,
+    Line,
+    Message,
+    Options,
+    Prompt,
+    Usage,
+    require,
+    weights,
+)
 from entrypoint.engines.text import TEMPLATES, cut
 
 if TYPE_CHECKING:
@@ -100,8 +109,7 @@ class Itrex:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         begun = time.monotonic()
-        if options.schema is not None:
-            raise NotSupported(_("The engine {name} cannot follow a schema.").format(name="itrex"))
+        require("itrex", prompt, options)
         tokens = self._tokens(prompt)
         if len(tokens) >= self.context:
             raise MessageTooLong(

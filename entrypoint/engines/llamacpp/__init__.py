@@ -31,12 +31,29 @@ from entrypoint.common.errors import (
 )
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
-from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage, weights
+from entrypoint.engines import (
+    Answer,
+    HungUp,
+    Line,
+    Message,
+    Options,
+    Prompt,
+    Usage,
+    thinking,
+    weights,
+)
 from entrypoint.engines.child import Child
 from entrypoint.engines.connection import Connection
 from entrypoint.engines.llamacpp.cpu import chosen
 
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
+PENALTIES = {"repeat_penalty", "presence_penalty", "frequency_penalty"}
+SAMPLING = (
+    "top_k",
+    "min_p",
+    *sorted(PENALTIES),
+    "logit_bias",
+)  # of Options, as the server has them
 POLL = 0.01  # seconds between two looks at a loading server
 ENVIRONMENT = {
     # How often a thread looks for the others before it sleeps. libgomp's default takes
@@ -67,6 +84,8 @@ class LlamaCpp:
             argv = command(model, folder, self._socket, context=asked, parallel=parallel)
             self._child = Child(argv, env={**ENVIRONMENT, **os.environ})
             self._load(model, folder)
+            hello = self._templated([{"role": "user", "content": "Hi"}], Options())
+            self._opens = _opens(hello)
             # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:
                 self.context: int = json.load(response)["default_generation_settings"]["n_ctx"]
@@ -82,17 +101,21 @@ class LlamaCpp:
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
-        if options.schema is not None and not isinstance(prompt, str):
+        opened = self._opens
+        if not isinstance(prompt, str) and _templates(prompt, options):
             # Without the parsing of chats, which we skip, the server heeds a schema here only.
-            prompt = self._templated(prompt)
+            prompt = self._templated(prompt, options)
+            opened = _opens(prompt)
         body = self._body(prompt, options)
         begun = time.monotonic()
-        if options.temperature == 0:
+        if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
             body["cache_prompt"] = self._settle(prompt, line)
         path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
         first = 0.0
         reason = ""
         with self._send("POST", path, body, line) as response:
+            if opened:
+                yield thinking.OPENING
             for event in _events(response):
                 if error := event.get("error"):
                     raise _refusal(error)
@@ -154,19 +177,36 @@ class LlamaCpp:
             response.read()
         return True
 
-    def _templated(self, messages: Sequence[Message]) -> str:
-        """Return the text that the model's template makes of a conversation."""
-        with self._send("POST", "/apply-template", {"messages": list(messages)}) as response:
+    def _templated(self, messages: Sequence[Message], options: Options) -> str:
+        """Return the text that the model's template makes of a conversation.
+
+        It ends with the beginning of the answer, if the last turn has that. Raises NotSupported if
+        the template leaves out the tools.
+        """
+        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+        body = {
+            "messages": list(messages if begun is None else messages[:-1]),
+            "tools": list(options.tools),
+            "chat_template_kwargs": options.template or {},
+        }
+        with self._send("POST", "/apply-template", body) as response:
             text: str = json.load(response)["prompt"]
-        return text
+        if any(tool["function"]["name"] not in text for tool in options.tools):
+            raise NotSupported(_("The model's chat template knows no tools."))
+        if begun is None:
+            return text
+        thought = f"\n{thinking.CLOSING}\n\n" if _opens(text) else ""  # its answer has begun
+        return f"{text}{thought}{begun}"
 
     def _body(self, prompt: Prompt, options: Options) -> dict[str, Any]:
+        wishes = {name: getattr(options, name) for name in ("max_tokens", "seed", *SAMPLING)}
         body: dict[str, Any] = {
             "temperature": options.temperature,
             "top_p": options.top_p,
             "stop": [*self._stop, *options.stop],
             "stream": True,
             "stream_options": {"include_usage": True},
+            **{name: value for name, value in wishes.items() if value is not None},
         }
         if isinstance(prompt, str):
             body["prompt"] = prompt
@@ -174,14 +214,11 @@ class LlamaCpp:
             body["messages"] = list(prompt)
         if options.schema is not None:
             body["json_schema"] = options.schema
-        if options.max_tokens is not None:
-            body["max_tokens"] = options.max_tokens
-        if options.seed is not None:
-            body["seed"] = options.seed
         if options.temperature == 0:
             # Only the likeliest token counts: the other samplers would sort a vocabulary in vain,
             # which takes 3 % of the time.
-            body |= {"samplers": ["top_k"], "top_k": 1}
+            punished = body.keys() & PENALTIES
+            body |= {"samplers": [*(["penalties"] if punished else []), "top_k"], "top_k": 1}
         return body
 
     @contextmanager
@@ -269,6 +306,17 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     )
     values = [str(word) for option in options.items() for word in option]
     return [str(program("llama-server")), *values, "--fit", "off", *flags]
+
+
+def _templates(prompt: Sequence[Message], options: Options) -> bool:
+    """Tell whether the server's own way from a conversation to a text is not enough."""
+    special = bool(options.schema or options.tools or options.template)
+    return special or prompt[-1]["role"] == "assistant"
+
+
+def _opens(prompt: str) -> bool:
+    """Tell whether a prompt ends within a thought."""
+    return prompt.rstrip().endswith(thinking.OPENING)
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

@@ -30,9 +30,26 @@ from entrypoint.common.errors import (
     UnsupportedCpu,
 )
 from entrypoint.common.language import _
-from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage, weights
+from entrypoint.engines import (
+    Answer,
+    HungUp,
+    Line,
+    Message,
+    Options,
+    Prompt,
+    Usage,
+    require,
+    weights,
+)
 from entrypoint.engines.child import Child
 
+SAMPLING = {  # of Options, and what the library calls it
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
 SERVER = "entrypoint.engines.openvino.server"
 LIBRARY = "openvino_genai"
 CAPABILITIES = (
@@ -97,9 +114,8 @@ class OpenVino:
     def _ask(
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
-        if options.schema is not None:
-            # A schema that it cannot follow would bring down all answers under way.
-            raise NotSupported(_("The engine openvino does not follow a JSON Schema."))
+        # A schema that it cannot follow would bring down all answers under way.
+        require("openvino", prompt, options, SAMPLING)
         request = {"prompt": prompt, "options": asdict(options)}
         with closing(self._send(request, line)) as replies:
             for piece in replies:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from entrypoint.engines import Options, Prompt, Usage
+from entrypoint.engines.openvino import SAMPLING
 from entrypoint.engines.text import TEMPLATES, cut
 
 BLOCK: Final = 32  # tokens in a block of the CPU's key-value cache
@@ -234,6 +235,9 @@ class Server:
         room = self._context - job.prompt.size
         config.max_new_tokens = min(options.max_tokens or room, room)
         config.stop_token_ids |= self._ends
+        for name, theirs in SAMPLING.items():
+            if (value := getattr(options, name)) is not None:
+                setattr(config, theirs, value)
         if options.temperature:
             config.do_sample = True
             config.temperature, config.top_p = options.temperature, options.top_p

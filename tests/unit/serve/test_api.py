@@ -104,6 +104,10 @@ def test_parts_of_a_message_are_one_text_and_a_developer_is_the_system(served: S
     ]
 
 
+WEATHER = {"type": "object", "properties": {"city": {"$ref": "#/$defs/City"}},
+           "$defs": {"City": {"type": "string"}}}  # fmt: skip
+TOOLS = {"tools": [{"type": "function", "function": {"name": "weather", "parameters": WEATHER}}]}
+OBJECT = {"response_format": {"type": "json_object"}}
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 WORDS = {"enum": [f"word {n}" for n in range(2000)]}
 LARGE = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": WORDS}}}
@@ -114,17 +118,30 @@ LARGE = {"response_format": {"type": "json_schema", "json_schema": {"name": "x",
     [
         (b"{", 400, None, "invalid_value"),
         (b"\xff", 400, None, "invalid_value"),
-        ({}, 400, None, "invalid_value"),
+        ({}, 400, "messages", "missing_required_parameter"),
+        (HELLO | {"messages": [{"role": "user"}]}, 400, "messages[0]", "invalid_value"),
         ({"messages": []}, 400, "messages", "invalid_value"),
         ({"messages": HELLO["messages"] * 4097}, 400, "messages", "invalid_value"),
         ({"messages": [{"role": "cat", "content": ""}]}, 400, "messages[0].role", "invalid_value"),
-        ({"messages": [{"role": "assistant", "content": ""}]}, 400, "messages", "invalid_value"),
+        (
+            {"messages": [{"role": "assistant", "content": ""}]},
+            400,
+            "messages",
+            "unsupported_value",
+        ),
+        ({"messages": [{"role": "system", "content": "x"}]}, 400, "messages", "unsupported_value"),
         (HELLO | {"temperature": 3}, 400, "temperature", "invalid_value"),
-        (HELLO | {"n": 2}, 400, "n", "invalid_value"),
+        (HELLO | {"n": 17}, 400, "n", "invalid_value"),
+        (HELLO | {"n": 1.5}, 400, "n", "invalid_value"),
         (HELLO | {"max_tokens": 0}, 400, "max_tokens", "invalid_value"),
         (HELLO | {"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
-        (HELLO | {"logprobs": True}, 400, None, "invalid_value"),
-        (HELLO | {"tools": []}, 400, None, "invalid_value"),
+        (HELLO | {"logprobs": True}, 400, "logprobs", "invalid_value"),
+        (HELLO | {"audio": {"voice": "alloy"}}, 400, "audio", "unknown_parameter"),
+        (HELLO | {"seed": 2**63}, 400, "seed", "invalid_value"),
+        (HELLO | {"logit_bias": {"word": 1}}, 400, "logit_bias", "invalid_value"),
+        (HELLO | {"tool_choice": "required"}, 400, "tool_choice", "unsupported_value"),
+        (HELLO | {"tools": [{"type": "web_search"}]}, 400, "tools[0].type", "invalid_value"),
+        (HELLO | TOOLS | OBJECT, 400, "response_format", "unsupported_value"),
         (HELLO | LARGE, 400, "response_format.json_schema", "invalid_value"),
         (HELLO | {"model": "nobody"}, 404, "model", "model_not_found"),
     ],
@@ -138,6 +155,162 @@ def test_a_wrong_request_is_told_and_the_next_is_answered(
     assert error["type"] == "invalid_request_error"
     assert error["message"]
     assert served.chat("hi")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"tools": None}, {"tools": []}, {"tool_choice": "none"}, {"functions": None},
+        {"top_logprobs": None}, {"logprobs": False}, {"parallel_tool_calls": None}, {"suffix": ""},
+        {"max_tokens": None}, {"modalities": ["text"]}, {"logit_bias": {}}, {"stop": ""},
+        {"stop": []}, {"top_k": 0}, {"top_k": -1}, {"min_p": 0}, {"repeat_penalty": 1.0},
+        {"repetition_penalty": 1}, {"presence_penalty": 0.0}, {"frequency_penalty": 0},
+        {"n": 1.0}, {"seed": -1}, {"web_search_options": {}}, {"mirostat": 0}, {"store": False},
+        {"service_tier": "auto"}, {"reasoning_effort": "medium"}, {"chat_template_kwargs": {}},
+        {"response_format": {"type": "text"}}, {"verbosity": "low"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_says_nothing_has_no_effect(served: Served, neutral: dict[str, Any]) -> None:
+    assert served.chat("hi", **neutral)[0] == 200
+    assert served.engine.asked[-1][1] == Options()
+
+
+def test_whole_numbers_and_seeds_of_64_bits_are_taken(served: Served) -> None:
+    assert served.chat("hi", max_tokens=8.0, seed=2**63 - 1, top_k=4.0, min_p=0)[0] == 200
+    options = served.engine.asked[-1][1]
+    assert options == Options(max_tokens=8, seed=(2**63 - 1) % (2**32 - 1), top_k=4)
+    served.chat("hi", seed=4294967294.0)
+    assert served.engine.asked[-1][1].seed == 2**32 - 2
+
+
+def test_further_sampling_reaches_the_engine(served: Served) -> None:
+    served.chat(
+        "hi", top_k=5, min_p=0.1, repetition_penalty=1.1, presence_penalty=-1,
+        frequency_penalty=0.5, logit_bias={"42": -100},
+    )  # fmt: skip
+    assert served.engine.asked[-1][1] == Options(
+        top_k=5, min_p=0.1, repeat_penalty=1.1, presence_penalty=-1, frequency_penalty=0.5,
+        logit_bias={"42": -100},
+    )  # fmt: skip
+
+
+def test_an_answer_goes_back_into_the_history_as_it_came(served: Served) -> None:
+    told: Any = {"role": "assistant", "content": "Hello", "refusal": None, "annotations": [],
+            "audio": None, "function_call": None, "tool_calls": None,
+            "reasoning_content": "They greet me."}  # fmt: skip
+    part = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+    body = {"messages": [HELLO["messages"][0], told, {"role": "user", "content": [part]}]}
+    assert served.ask("POST", "/v1/chat/completions", body)[0] == 200
+    assert served.engine.asked[-1][0] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "hi"},
+    ]
+
+
+def test_several_answers_have_an_index_and_chances_of_their_own(served: Served) -> None:
+    _status, _headers, answer = served.chat("good morning", n=3, seed=5)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in answer["choices"]} == {"good morning"}
+    assert sorted(options.seed or 0 for _prompt, options in served.engine.asked[-3:]) == [5, 6, 7]
+    assert answer["usage"]["completion_tokens"] == 6
+    body = HELLO | {"n": 2, "stream": True}
+    texts = ["", ""]
+    ended = []
+    for event in events(served.ask("POST", "/v1/chat/completions", body)[2]):
+        for choice in event["choices"]:
+            texts[choice["index"]] += choice["delta"].get("content", "")
+            ended += [choice["index"]] if choice["finish_reason"] else []
+    assert (texts, sorted(ended)) == (["hi", "hi"], [0, 1])
+
+
+def test_more_answers_than_there_is_room_for_leave_no_half(serve: Serve) -> None:
+    served = serve(halted=True, parallel=1, queue=1)
+    status, _headers, answer = served.chat("hi", n=3)
+    assert (status, answer["error"]["code"]) == (429, "queue_full")
+    served.engine.go.set()
+    until(lambda: served.chat("hi", n=2)[0] == 200)  # as soon as the first has given up its place
+
+
+def test_several_texts_are_gone_on_with_and_sent_back_if_asked_for(served: Served) -> None:
+    body = {"prompt": ["one", "two"], "echo": True}
+    answer = json.loads(served.ask("POST", "/v1/completions", body)[2])
+    assert [choice["text"] for choice in answer["choices"]] == ["oneone", "twotwo"]
+    streamed = events(served.ask("POST", "/v1/completions", body | {"stream": True})[2])
+    texts = ["", ""]
+    for event in streamed:
+        texts[event["choices"][0]["index"]] += event["choices"][0]["text"]
+    assert texts == ["oneone", "twotwo"]
+    status, _headers, content = served.ask("POST", "/v1/completions", {"prompt": "x", "best_of": 2})
+    assert (status, json.loads(content)["error"]["param"]) == (400, "best_of")
+
+
+CALL = '{"name": "weather", "arguments": {"city": "上海"}}'
+
+
+def test_functions_are_told_of_and_their_calls_come_as_such(served: Served) -> None:
+    _status, _headers, answer = served.chat(f"<tool_call>\n{CALL}\n</tool_call>", **TOOLS)
+    (choice,) = answer["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "上海"}'}
+    assert served.engine.asked[-1][1] == Options(tools=tuple(TOOLS["tools"]))
+
+    body = {"messages": [{"role": "user", "content": f"Well: <tool_call>{CALL}"}], "stream": True}
+    deltas = [
+        choice for event in events(served.ask("POST", "/v1/chat/completions", body | TOOLS)[2])
+        for choice in event["choices"]
+    ]  # fmt: skip
+    assert "".join(each["delta"].get("content", "") for each in deltas) == "Well: "
+    (streamed,) = [each["delta"]["tool_calls"] for each in deltas if "tool_calls" in each["delta"]]
+    assert [streamed[0]["index"], streamed[0]["function"]] == [0, call["function"]]
+    assert deltas[-1]["finish_reason"] == "tool_calls"
+
+
+def test_a_call_and_what_it_brought_are_part_of_the_history(served: Served) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    told = {"role": "assistant", "content": None, "tool_calls": [call]}
+    brought = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
+    body = {"messages": [*HELLO["messages"], told, brought]}
+    assert served.ask("POST", "/v1/chat/completions", body | TOOLS)[0] == 200
+    assert served.engine.asked[-1][0] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "rain", "tool_call_id": "call_1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
+)
+def test_a_call_that_has_to_be_is_made_by_a_schema(served: Served, choice: Any) -> None:
+    served.chat("hi", tool_choice=choice, **TOOLS)
+    assert served.engine.asked[-1][1].schema == {
+        "type": "object",
+        "properties": {
+            "name": {"const": "weather"},
+            "arguments": {"type": "object", "properties": {"city": {"$ref": "#/$defs/City"}}},
+        },
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+        "$defs": {"City": {"type": "string"}},
+    }
+
+
+def test_a_thought_is_apart_from_its_answer(served: Served) -> None:
+    _status, _headers, answer = served.chat("<think>so so</think>Yes", enable_thinking=True)
+    message = answer["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("so so", "Yes")
+    assert served.engine.asked[-1][1] == Options(template={"enable_thinking": True})
+    body = {"messages": [{"role": "user", "content": "<think>so so</think>Yes"}], "stream": True,
+            "reasoning_effort": "none", "chat_template_kwargs": {"style": "short"}}  # fmt: skip
+    deltas = [each["choices"][0]["delta"] for each in
+              events(served.ask("POST", "/v1/chat/completions", body)[2])]  # fmt: skip
+    assert "".join(each.get("reasoning_content", "") for each in deltas) == "so so"
+    assert "".join(each.get("content", "") for each in deltas) == "Yes"
+    template = {"style": "short", "enable_thinking": False}
+    assert served.engine.asked[-1][1] == Options(template=template)
 
 
 @pytest.mark.parametrize(

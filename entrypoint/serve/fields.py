@@ -1,0 +1,83 @@
+"""How a body is read: what of its fields counts, and the words in which the rest is refused.
+
+Clients send more than they mean: fields of other servers, set to nothing; whole numbers as 8.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from entrypoint.common.language import _
+from entrypoint.serve import wire
+from entrypoint.serve.problems import Problem
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+# Lists of objects in which clients send more than they mean, too.
+NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})  # as the description of the API has it
+INSIDE: Mapping[str, type[msgspec.Struct]] = {
+    "messages": wire.Turn,
+    "content": wire.TextPart,
+    "tool_calls": wire.Call,
+}
+
+
+def read(body: bytes, kind: type[Asked]) -> Asked:
+    """Return a body as `kind`; raise Problem that names the field which is wrong."""
+    try:
+        return msgspec.convert(_meant(msgspec.json.decode(body), kind), kind)
+    except RecursionError:
+        raise Problem(400, _("The body is nested too deep."), code="invalid_value") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _refusal(error) from None
+
+
+def _meant(given: Any, kind: type[msgspec.Struct]) -> Any:
+    """Return an object without unknown fields that say nothing, and with 8 for 8.0."""
+    if not isinstance(given, dict):
+        return given
+    known = {each.encode_name for each in msgspec.structs.fields(kind)}
+    return {name: _value(name, value) for name, value in given.items() if name in known or value}
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if name in INSIDE and isinstance(value, list):
+        return [_meant(each, INSIDE[name]) for each in value]
+    return value
+
+
+def _refusal(error: Exception) -> Problem:
+    """Return what msgspec says, which ends with "- at `$.field`", in words about the field."""
+    said, _dash, place = str(error).partition(" - at ")
+    param = re.sub(r".*\$\.?", "", place).strip("`")
+    if isinstance(error.__cause__, wire.Unsupported):
+        return Problem(400, said, code="unsupported_value", param=error.__cause__.param or param)
+    if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", said):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+        if "missing" in said:
+            words, code = _("The field {field} is missing."), "missing_required_parameter"
+        else:
+            words, code = _("There is no field {field} here."), "unknown_parameter"
+        return Problem(400, words.format(field=param), code=code, param=param)
+    if expected := re.fullmatch(r"Expected (`.+?`(?: .+?)?)(?:, got `\w+`)?", said):
+        kind = re.sub("[a-z]+", _named, expected[1].replace("`", ""))
+        said = _("{field} must be {kind}.").format(field=param or _("The body"), kind=kind)
+    return Problem(400, said, code="invalid_value", param=param or None)
+
+
+def _named(word: re.Match[str]) -> str:
+    names = {
+        "int": _("a whole number"),
+        "float": _("a number"),
+        "str": _("a text"),
+        "bool": _("true or false"),
+        "array": _("a list"),
+        "object": _("an object"),
+    }
+    return names.get(word[0], word[0])
