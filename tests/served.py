@@ -16,6 +16,7 @@ import pytest
 
 from entrypoint.common.catalog import Model
 from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
+from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.server import Server, listen
@@ -111,7 +112,11 @@ def model(name: str) -> Model:
 
 @contextmanager
 def serving(
-    *names: str, keys: Keys | None = None, halted: bool = False, **limits: int
+    *names: str,
+    keys: Keys | None = None,
+    front: Front | None = None,
+    halted: bool = False,
+    **limits: int,
 ) -> Iterator[Served]:
     """Run a server with models of these names; engines wait for `go` if it is `halted`."""
     engines: list[Parrot] = []
@@ -129,7 +134,7 @@ def serving(
         patch.setattr("entrypoint.serve.service.open_engine", open_engine)
         models = map(model, names or ["polly"])
         services = [Service(each, Path("/nowhere"), bounds, None) for each in models]
-        server = Server(services, keys or Keys("", None), bounds)
+        server = Server(services, keys or Keys("", None), bounds, front or Front())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         until(lambda: all(each.state == "ready" for each in services))

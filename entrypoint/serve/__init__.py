@@ -7,8 +7,9 @@ its queue, `app` the routes, `server` the sockets and signals.
 from __future__ import annotations
 
 import os
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from entrypoint.arguments import Commands, between, models_folder
 from entrypoint.common import catalog, machine
@@ -37,6 +38,27 @@ def register(commands: Commands) -> None:
         action="append",
         metavar="NAME",
         help=_("which model; repeat it for several (default: the catalogue's)"),
+    )
+    parser.add_argument(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=_("a further name of the first model, for clients that insist; * for any; repeatable"),
+    )
+    parser.add_argument(
+        "--system",
+        default="",
+        metavar="TEXT",
+        help=_("begins each conversation that has no system message of its own"),
+    )
+    parser.add_argument(
+        "--allow-origin",
+        type=origin,
+        action="append",
+        default=[],
+        metavar="URL",
+        help=_("a site whose pages may ask from a browser (CORS), such as http://localhost:3000"),
     )
     parser.add_argument(
         "--host",
@@ -81,6 +103,16 @@ def register(commands: Commands) -> None:
     parser.set_defaults(run=run)
 
 
+def origin(text: str) -> str:
+    """Return the origin that browsers send for a site; raise ArgumentTypeError for what is none."""
+    site = urlsplit(text)
+    if site.scheme not in {"http", "https"} or not site.netloc or site.path.strip("/"):
+        raise ArgumentTypeError(
+            _("{text} is not an origin, such as https://host").format(text=text)
+        )
+    return f"{site.scheme}://{site.netloc}".lower()
+
+
 def run(arguments: Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -88,6 +120,7 @@ def run(arguments: Namespace) -> None:
     for a file without keys, AddressInUse if nobody can listen there.
     """
     from entrypoint.serve import journal, server
+    from entrypoint.serve.front import Front
     from entrypoint.serve.keys import Keys
     from entrypoint.serve.service import Service
 
@@ -115,4 +148,5 @@ def run(arguments: Namespace) -> None:
         machine.require_memory(model, models, **room, beside=taken)
         taken += machine.need(model, **room)
     services = [Service(model, models_folder(), limits, arguments.context) for model in chosen]
-    server.serve(services, keys, limits, host, arguments.port)
+    front = Front(tuple(arguments.alias), tuple(arguments.allow_origin), arguments.system)
+    server.serve(services, keys, limits, front, host=host, port=arguments.port)

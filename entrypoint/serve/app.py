@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -18,7 +20,9 @@ from starlette.types import ASGIApp
 
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
+from entrypoint.engines import Message
 from entrypoint.serve import fields, metrics, openapi, problems, wire
+from entrypoint.serve.front import ANY, Front
 from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
@@ -37,17 +41,20 @@ Asked = TypeVar("Asked", bound=wire.Sampling)
 class Routes:
     """The endpoints, with what they need: the models, the keys, the limits."""
 
-    def __init__(self, services: Sequence[Service], keys: Keys, limits: Limits) -> None:
+    def __init__(
+        self, services: Sequence[Service], keys: Keys, limits: Limits, front: Front
+    ) -> None:
         self._services = {service.model.name: service for service in services}
-        self._keys, self._limits = keys, limits
-        self._models = wire.ModelList([_card(service) for service in services])
+        self._keys, self._limits, self._front = keys, limits, front
+        aliases = [_card(services[0], name) for name in front.aliases if name != ANY]
+        self._models = wire.ModelList([*map(_card, services), *aliases])
 
     def all(self) -> list[BaseRoute]:
         """Return the routes, each with its method."""
         return [
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/v1/completions", self.complete, methods=["POST"]),
-            Route("/v1/models", self.models),
+            *_both("/v1/chat/completions", self.chat, "POST"),
+            *_both("/v1/completions", self.complete, "POST"),
+            *_both("/v1/models", self.models, "GET"),
             Route("/v1/models/{name:path}", self.model),
             Route("/health", self.health),
             Route("/ready", self.ready),
@@ -62,6 +69,8 @@ class Routes:
         """Answer a conversation."""
         asked = await self._read(request, wire.ChatRequest)
         prompt = [turn.message() for turn in asked.messages]
+        if self._front.system and all(turn["role"] != "system" for turn in prompt):
+            prompt.insert(0, Message(role="system", content=self._front.system))
         return ChatReply(self._find(asked.model), asked, prompt, self._limits)
 
     async def complete(self, request: Request) -> Reply:
@@ -113,9 +122,10 @@ class Routes:
 
     def _find(self, name: str | None) -> Service:
         """Return the model called `name`, the first without one; raise Problem otherwise."""
-        if name is None:
+        known = name in self._services
+        if name is None or (not known and {name, ANY} & {*self._front.aliases}):
             return next(iter(self._services.values()))
-        if name not in self._services:
+        if not known:
             raise Problem(
                 404,
                 _("There is no model called {name}.").format(name=name),
@@ -140,9 +150,9 @@ class Routes:
         return fields.read(body, kind)
 
 
-def build(services: Sequence[Service], keys: Keys, limits: Limits) -> ASGIApp:
+def build(services: Sequence[Service], keys: Keys, limits: Limits, front: Front) -> ASGIApp:
     """Return the application."""
-    routes = Routes(services, keys, limits).all()
+    routes = Routes(services, keys, limits, front).all()
     app = Starlette(
         routes=[Mount(EAS, routes=routes), *routes],
         exception_handlers={
@@ -152,7 +162,22 @@ def build(services: Sequence[Service], keys: Keys, limits: Limits) -> ASGIApp:
             HTTPException: _unknown,
         },
     )
-    return Journal(app)
+    if not front.origins:
+        return Journal(app)
+    return Journal(
+        CORSMiddleware(
+            app,
+            allow_origins=front.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            expose_headers=("x-request-id", "retry-after"),
+        )
+    )
+
+
+def _both(path: str, answer: Callable[[Request], Awaitable[Response]], method: str) -> list[Route]:
+    """Return the route of a path, and of the same with a slash at its end."""
+    return [Route(each, answer, methods=[method]) for each in (path, f"{path}/")]
 
 
 async def _body(request: Request) -> bytes:
@@ -185,13 +210,17 @@ async def _problem(_request: Request, error: Exception) -> Response:
 async def _unknown(_request: Request, error: Exception) -> Response:
     """Answer for what has no route: 404 and 405."""
     assert isinstance(error, HTTPException)  # noqa: S101 (tells the type)
-    problem = Problem(error.status_code, error.detail, code="unknown_url", headers=error.headers)
+    wrong_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    code = "method_not_allowed" if wrong_method else "unknown_url"
+    problem = Problem(error.status_code, error.detail, code=code, headers=error.headers)
     return problem.response()
 
 
-def _card(service: Service) -> wire.ModelCard:
+def _card(service: Service, alias: str = "") -> wire.ModelCard:
     model = service.model
-    return wire.ModelCard(model.name, CREATED, "llmdeploy", service.context, model.display_name)
+    return wire.ModelCard(
+        alias or model.name, CREATED, "llmdeploy", service.context, model.display_name
+    )
 
 
 def _json(struct: msgspec.Struct, status: int = 200) -> Response:

@@ -60,6 +60,7 @@ class Reply(Response, ABC):
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": service.model.name,
+            "system_fingerprint": service.fingerprint,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

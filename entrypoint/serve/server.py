@@ -23,6 +23,7 @@ from entrypoint.common.files import writing
 from entrypoint.common.language import _
 from entrypoint.serve import journal
 from entrypoint.serve.app import build
+from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import HEAD, PATIENCE, STALL, Limits
 from entrypoint.serve.service import Service
@@ -72,9 +73,11 @@ class Bounded(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn's server, which starts and ends the services with itself."""
 
-    def __init__(self, services: Sequence[Service], keys: Keys, limits: Limits) -> None:
+    def __init__(
+        self, services: Sequence[Service], keys: Keys, limits: Limits, front: Front
+    ) -> None:
         config = uvicorn.Config(
-            build(services, keys, limits),
+            build(services, keys, limits, front),
             http=Bounded,
             loop="asyncio",
             ws="none",
@@ -111,12 +114,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(services: Sequence[Service], keys: Keys, limits: Limits, host: str, port: int) -> None:
+def serve(
+    services: Sequence[Service], keys: Keys, limits: Limits, front: Front, *, host: str, port: int
+) -> None:
     """Serve until a signal; raise AddressInUse, or what a model could not be loaded for."""
     listener = listen(host, port)
     _allow_many_files()
     logging.basicConfig(handlers=[journal.Handler()], level=logging.WARNING)
-    server = Server(services, keys, limits)
+    server = Server(services, keys, limits, front)
     # uvicorn raises the signal anew when it has ended in order, which then means success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if server.should_exit else 143))
     place = listener.getsockname()

@@ -8,6 +8,7 @@ the loop is busy, it is woken once.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
+import entrypoint
 from entrypoint.common.catalog import Model
 from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, open_engine
 from entrypoint.serve import journal, metrics, problems
@@ -87,6 +89,9 @@ class Service:
     def __init__(self, model: Model, folder: Path, limits: Limits, context: int | None) -> None:
         self.model = model
         self.failure: Exception | None = None
+        what = (entrypoint.__version__, model.engine, [file.sha256 for file in model.files])
+        # Whatever decides what a seed leads to.
+        self.fingerprint = f"fp_{hashlib.sha256(repr(what).encode()).hexdigest()[:10]}"
         self._folder, self._limits, self._context = folder, limits, context
         self._engine: Engine | None = None
         self._running: set[Answering] = set()

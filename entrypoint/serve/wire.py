@@ -429,6 +429,7 @@ class Chat(Struct, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Cost
+    system_fingerprint: str
     object: Literal["chat.completion"] = "chat.completion"
 
 
@@ -458,6 +459,7 @@ class ChatChunk(Struct, kw_only=True):
     model: str
     choices: list[ChunkChoice]
     usage: Cost | UnsetType | None = UNSET
+    system_fingerprint: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
@@ -478,6 +480,7 @@ class Completion(Struct, kw_only=True):
     model: str
     choices: list[TextChoice]
     usage: Cost | UnsetType | None = UNSET
+    system_fingerprint: str
     object: Literal["text_completion"] = "text_completion"
 
 

@@ -101,3 +101,23 @@ def test_unlikely_words_can_be_forbidden_and_repetition_punished(engine: Engine)
     plain = split(engine.stream(question, GREEDY))[0]
     punished = replace(GREEDY, repeat_penalty=1.9)
     assert split(engine.stream(question, punished))[0] != plain
+
+
+THINKING = (  # as Qwen3 and DeepSeek-R1 have it: the prompt opens the thought, unless told not to
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n<think>\n"
+    "{% if enable_thinking is defined and not enable_thinking %}\n</think>\n\n{% endif %}"
+)
+
+
+def test_a_thought_that_the_prompt_opens_begins_the_text(llamacpp_found: Path) -> None:
+    model = replace(catalog.load(llamacpp_found).find(SMALL), chat_template=THINKING)
+    with closing(open_engine(model, llamacpp_found, context=512)) as engine:
+        text, _usage = split(engine.stream(ask("Hi"), GREEDY))
+        off = replace(GREEDY, template={"enable_thinking": False})
+        plain, _usage = split(engine.stream(ask("Hi"), off))
+        begun: list[Message] = [*ask("Hi"), {"role": "assistant", "content": "Hello"}]
+        going_on, _usage = split(engine.stream(begun, GREEDY))
+    assert text.startswith("<think>")
+    assert "<think>" not in plain
+    assert "<think>" not in going_on

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from typing import Literal, cast
 
 import openai
 import pytest
-from openai import OpenAI
-from openai.types.chat import ChatCompletionUserMessageParam
+from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import (
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionMessageParam,
+    ChatCompletionToolParam,
+    ChatCompletionUserMessageParam,
+)
+from pydantic import BaseModel
 
-from tests.build.serve.conftest import KEY, Process
+from tests.build.serve.conftest import KEY, Process, Start
 from tests.served import until
 
 MODEL = "smollm2-135m"
@@ -141,3 +149,96 @@ def test_a_stream_that_is_closed_stops_its_answer(client: OpenAI, api: Process) 
         next(iter(stream))
     until(lambda: any("model" in entry and "finish_reason" not in entry for entry in api.log[2:]))
     assert client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=4).choices
+
+
+class Place(BaseModel):
+    """Where something is."""
+
+    city: Literal["Shanghai", "Beijing"]
+
+
+CODER = "qwen2.5-coder-0.5b"  # its template knows tools
+WEATHER: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tell the weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def coder(start: Start) -> Iterator[OpenAI]:
+    words = ("serve", "--model", CODER, "--port", "0", "--parallel", "1", "--context", "1024")
+    with start(*words) as program:
+        process = Process(program)
+        process.wait_for("model loaded")
+        try:
+            url = f"{process.url}/v1"
+            with OpenAI(base_url=url, api_key="-", max_retries=0, timeout=120) as client:
+                yield client
+        finally:
+            program.terminate()
+
+
+def test_a_tool_is_called_and_its_answer_told(coder: OpenAI) -> None:
+    history: list[ChatCompletionMessageParam] = [
+        {"role": "user", "content": "What is the weather in Paris?"}
+    ]
+    for choice in ("auto", "required"):
+        answer = coder.chat.completions.create(
+            model=CODER, messages=history, tools=[WEATHER], tool_choice=choice, temperature=0,
+            max_tokens=48,
+        )  # fmt: skip
+        message = answer.choices[0].message
+        assert answer.choices[0].finish_reason == "tool_calls"
+        assert message.tool_calls
+        (call,) = message.tool_calls
+        assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+        assert json.loads(call.function.arguments) == {"city": "Paris"}
+    history.append(cast("ChatCompletionMessageParam", message.model_dump()))
+    history.append({"role": "tool", "tool_call_id": call.id, "content": "Sunny."})
+    told = coder.chat.completions.create(
+        model=CODER, messages=history, tools=[WEATHER], tool_choice="none", max_tokens=16
+    )
+    assert told.choices[0].message.content
+    assert told.choices[0].message.tool_calls is None
+
+
+def test_the_stream_helper_gathers_a_call(coder: OpenAI) -> None:
+    with coder.chat.completions.stream(
+        model=CODER,
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        tools=[WEATHER],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}},
+        temperature=0,
+        max_tokens=48,
+    ) as stream:
+        kinds = {event.type for event in stream}
+        calls = stream.get_final_completion().choices[0].message.tool_calls
+    assert calls
+    assert "tool_calls.function.arguments.done" in kinds
+    assert calls[0].function.parsed_arguments == {"city": "Paris"}
+
+
+def test_parse_and_the_asynchronous_client(coder: OpenAI) -> None:
+    async def ask() -> Place | None:
+        async with AsyncOpenAI(base_url=str(coder.base_url), api_key="-", timeout=120) as client:
+            answer = await client.chat.completions.parse(
+                model=CODER,
+                messages=[{"role": "user", "content": "Where is Tongji University?"}],
+                response_format=Place,
+                max_tokens=32,
+            )
+            return answer.choices[0].message.parsed
+
+    place = asyncio.run(ask())
+    assert place
+    assert place.city in {"Shanghai", "Beijing"}
