@@ -212,6 +212,7 @@ async def _unknown(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (tells the type)
     wrong_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     code = "method_not_allowed" if wrong_method else "unknown_url"
+    metrics.errors.labels(code).inc()
     problem = Problem(error.status_code, error.detail, code=code, headers=error.headers)
     return problem.response()
 

@@ -188,6 +188,11 @@ class Reply(Response, ABC):
             tokens = sum(getattr(usage, f"{kind}_tokens") for usage in usages)
             facts[f"{kind}_tokens"] = tokens
             metrics.tokens.labels(name, kind).inc(tokens)
+        for usage in usages:
+            metrics.lengths.labels(name, "prompt").observe(usage.prompt_tokens)
+            metrics.lengths.labels(name, "completion").observe(usage.completion_tokens)
+            if usage.rate:
+                metrics.token_time.labels(name).observe(1 / usage.rate)
         if usages:
             facts["finish_reason"] = usages[0].finish_reason
         scope["state"]["facts"] |= facts

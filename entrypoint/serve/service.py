@@ -157,6 +157,7 @@ class Service:
             self._waiting.remove(answering)
 
     def _begin(self, engine: Engine, answering: Answering) -> None:
+        metrics.queued.labels(self.model.name).observe(time.monotonic() - answering.began)
         self._running.add(answering)
         self._workers.submit(self._answer, engine, answering)
 

@@ -390,12 +390,21 @@ def test_the_metrics_count_requests_tokens_and_errors(served: Served) -> None:
         'llmdeploy_tokens_total{kind="completion",model="polly"}',
         'llmdeploy_first_token_seconds_count{model="polly"}',
         'llmdeploy_errors_total{code="model_not_found"}',
+        'llmdeploy_errors_total{code="unknown_url"}',
+        'llmdeploy_queue_seconds_count{model="polly"}',
+        'llmdeploy_token_seconds_bucket{le="0.02",model="polly"}',
+        'llmdeploy_length_tokens_sum{kind="completion",model="polly"}',
+        'llmdeploy_length_tokens_sum{kind="prompt",model="polly"}',
     )
     before = [figure(name) for name in names]
     served.chat("one two three")
     served.chat("one", model="nobody")
+    served.ask("GET", "/nowhere")
     until(lambda: figure(names[0]) > before[0])
-    assert [figure(name) - old for name, old in zip(names, before, strict=True)] == [1, 3, 1, 1]
+    assert [figure(name) - old for name, old in zip(names, before, strict=True)] == [
+        1, 3, 1, 1, 1, 1, 1, 3, 10
+    ]  # fmt: skip
+    assert b"_created" not in served.ask("GET", "/metrics")[2]
     assert figure('llmdeploy_ready{model="polly"}') == 1
 
 
