@@ -14,6 +14,7 @@ import msgspec
 from entrypoint.common.language import _
 from entrypoint.serve import wire
 from entrypoint.serve.problems import Problem
+from entrypoint.serve.vetting import Unfit
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 
@@ -58,6 +59,8 @@ def _refusal(error: Exception) -> Problem:
     param = re.sub(r".*\$\.?", "", place).strip("`")
     if isinstance(error.__cause__, wire.Unsupported):
         return Problem(400, said, code="unsupported_value", param=error.__cause__.param or param)
+    if isinstance(error.__cause__, Unfit):
+        return Problem(400, said, code="invalid_json_schema", param=param or None)
     if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", said):
         param = f"{param}.{missing[1]}" if param else missing[1]
         if "missing" in said:

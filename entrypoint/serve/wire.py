@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
 
 from entrypoint.common.language import _
 from entrypoint.engines import Message, Options
 from entrypoint.serve import speech
-from entrypoint.serve.limits import CHOICES, MESSAGES, SCHEMA, TOOLS
+from entrypoint.serve.limits import CHOICES, MESSAGES, TOOLS
 from entrypoint.serve.speech import Speech
+from entrypoint.serve.vetting import vet
 
 UNHEEDED = (  # what serves OpenAI's bookkeeping, or says what is the case anyway
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
@@ -132,9 +133,8 @@ class Schema(Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse one that would hold up everybody's answers."""
-        if len(json.encode(self.schema)) > SCHEMA:
-            raise ValueError(_("The schema has more than {bytes} bytes").format(bytes=SCHEMA))
+        """Refuse one that the engine cannot keep, or that would hold up everybody's answers."""
+        self.schema = vet(self.schema)
 
 
 class JsonSchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
@@ -159,9 +159,9 @@ class Function(Struct, forbid_unknown_fields=True, omit_defaults=True):
     strict: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse parameters that would hold up everybody's answers."""
-        if len(json.encode(self.parameters)) > SCHEMA:
-            raise ValueError(_("The schema has more than {bytes} bytes").format(bytes=SCHEMA))
+        """Refuse parameters that the engine cannot keep, or that would hold up everybody."""
+        if self.parameters:
+            self.parameters = vet(self.parameters)
 
 
 class Tool(Struct, forbid_unknown_fields=True):
