@@ -31,7 +31,7 @@ def _connections() -> Iterator[tuple[Path, http.client.HTTPConnection]]:
     """Yield what is to be asked, each with the file that tells where it listens."""
     scratch = Path(tempfile.gettempdir())
     for path in scratch.glob("llmdeploy-*/engine.sock"):
-        yield path, Connection(path)
+        yield path, Connection(path, SECONDS)
     for path in scratch.glob("llmdeploy-*/serve.port"):
         port = int(path.read_text(encoding="ascii"))
         yield path, http.client.HTTPConnection("localhost", port, timeout=SECONDS)

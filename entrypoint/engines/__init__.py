@@ -194,7 +194,7 @@ class Engine(Protocol):
         ...
 
     def alive(self) -> bool:
-        """Tell whether it can still answer."""
+        """Tell whether it can still answer, which takes a second at most; one that hangs cannot."""
         ...
 
     def close(self) -> None:

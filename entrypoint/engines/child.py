@@ -32,6 +32,7 @@ class Child:
         """
         prctl = ctypes.CDLL(None).prctl
         self._log = os.fdopen(os.memfd_create("engine.log"), "rb")
+        self._given_up = False
         try:
             self._process = subprocess.Popen(
                 argv,
@@ -57,8 +58,17 @@ class Child:
         """Tell whether it runs."""
         return self._process.poll() is None
 
+    def halted(self) -> bool:
+        """Tell whether somebody stopped it with a signal: it is there, and does nothing."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def stop(self) -> None:
         """Kill it: it keeps nothing, and would wait for answers under way; safe to call twice."""
+        self._given_up = self._given_up or self.alive()
         self._process.kill()
         self._process.wait()
         self._log.close()
@@ -69,6 +79,8 @@ class Child:
             code = self._process.wait(5)  # the kernel closes its sockets before it is a corpse
         except subprocess.TimeoutExpired:
             return EngineCrashed(_("The inference engine broke off the connection."), self._tail())
+        if self._given_up:
+            return EngineCrashed(_("The inference engine gave no sign of life and was ended."))
         if code == -signal.SIGKILL:
             return NotEnoughMemory(
                 _("The inference engine was killed."),

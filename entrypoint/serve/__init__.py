@@ -126,7 +126,8 @@ def run(arguments: Namespace) -> None:
 
     models = catalog.load(models_folder())
     chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
-    keys = Keys(os.environ.get(VARIABLE, ""), arguments.api_key_file)
+    # Out of the environment, so that no engine's process has it in its own.
+    keys = Keys(os.environ.pop(VARIABLE, ""), arguments.api_key_file)
     host = arguments.host or (EVERYWHERE if keys or arguments.insecure else LOOPBACK)
     if not (keys or arguments.insecure or server.is_loopback(host)):
         raise UsageFailure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,7 @@ from entrypoint.common import catalog
 from entrypoint.common.errors import NotSupported, NotWritable
 from entrypoint.engines import Engine, Message, Options, open_engine
 from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
+from tests.served import until
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,23 @@ def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Eng
     for messages, (text, usage) in ((follow_up, second), (question, first)):
         again, cost = split(engine.stream(messages, GREEDY))
         assert (again, cost.cached_tokens) == (text, usage.cached_tokens)
+
+
+def test_one_that_goes_round_in_an_endless_loop_is_not_alive(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoint.engines.llamacpp.PATIENCE", 2.0)
+    bomb = Options(max_tokens=24, schema={"type": "string", "pattern": "^(a?){200}$"})
+    with closing(open_()) as engine:
+        assert engine.alive()
+        answer = engine.stream("hi", bomb)
+        reader = threading.Thread(target=lambda: list(answer))
+        reader.start()
+        try:
+            until(lambda: not engine.alive())
+        finally:
+            answer.hang_up()
+            reader.join()
 
 
 def test_weights_lie_in_huge_pages_where_the_system_gives_them(engine: Engine) -> None:

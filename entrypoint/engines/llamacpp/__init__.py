@@ -45,6 +45,7 @@ from entrypoint.engines import (
 from entrypoint.engines.child import Child
 from entrypoint.engines.connection import Connection
 from entrypoint.engines.llamacpp.cpu import chosen
+from entrypoint.engines.pulse import MOMENT, Pulse
 
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
 PENALTIES = {"repeat_penalty", "presence_penalty", "frequency_penalty"}
@@ -55,6 +56,7 @@ SAMPLING = (
     "logit_bias",
 )  # of Options, as the server has them
 POLL = 0.01  # seconds between two looks at a loading server
+PATIENCE = 15.0  # seconds without a sign of life: a token takes a hundredth of it
 ENVIRONMENT = {
     # How often a thread looks for the others before it sleeps. libgomp's default takes
     # milliseconds, in which the thread that all wait for is kept from its core if other programs
@@ -86,6 +88,7 @@ class LlamaCpp:
             self._load(model, folder)
             hello = self._templated([{"role": "user", "content": "Hi"}], Options())
             self._opens = _opens(hello)
+            self._pulse = Pulse(self._child, self._beat, PATIENCE)
             # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:
                 self.context: int = json.load(response)["default_generation_settings"]["n_ctx"]
@@ -137,8 +140,8 @@ class LlamaCpp:
         return count
 
     def alive(self) -> bool:
-        """Tell whether the server runs."""
-        return self._child.alive()
+        """Tell whether the server runs, and its loop goes round."""
+        return self._pulse.beats()
 
     def close(self) -> None:
         """Free the model; safe to call twice."""
@@ -156,6 +159,12 @@ class LlamaCpp:
                     raise self._child.death()
                 time.sleep(POLL)
             checked.result()
+
+    def _beat(self) -> None:
+        """Wait for a sign of the loop that computes: while it reads a prompt, too, it gives one."""
+        with closing(Connection(self._socket, MOMENT)) as connection:
+            connection.request("GET", "/metrics")
+            connection.getresponse().read()
 
     def _ready(self) -> bool:
         with suppress(OSError), closing(Connection(self._socket)) as connection:
@@ -286,7 +295,7 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
         "--model": folder / model.files[0].path,
         "--host": address,
         "--threads": machine.threads(),
-        "--threads-http": parallel + 2,  # its default grows with the host's cores
+        "--threads-http": parallel + 4,  # its default grows with the host's cores
         "--parallel": parallel,
         "--ctx-size": context * parallel,
         # Between two batches it looks who hung up, and computes for the others. Its default, four
@@ -301,7 +310,7 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     if model.chat_template:
         options["--chat-template"] = model.chat_template
     flags = (
-        *("--no-warmup", "--offline", "--no-ui", "--no-slots"),
+        *("--no-warmup", "--offline", "--no-ui", "--no-slots", "--metrics"),
         *("--skip-chat-parsing", "--no-prefill-assistant"),
     )
     values = [str(word) for option in options.items() for word in option]

@@ -42,6 +42,7 @@ from entrypoint.engines import (
     weights,
 )
 from entrypoint.engines.child import Child
+from entrypoint.engines.pulse import MOMENT, Pulse
 
 SAMPLING = {  # of Options, and what the library calls it
     "top_k": "top_k",
@@ -52,6 +53,7 @@ SAMPLING = {  # of Options, and what the library calls it
 }
 SERVER = "entrypoint.engines.openvino.server"
 LIBRARY = "openvino_genai"
+PATIENCE = 60.0  # seconds without a sign of life: a step reads up to 256 tokens of a prompt
 CAPABILITIES = (
     "import openvino as o; print(*o.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
 )
@@ -81,6 +83,7 @@ class OpenVino:
                 self._child = Child(argv, env=_environment(), handed=[theirs.fileno()])
             weights.require_content(model, folder)
             self._wait()
+            self._pulse = Pulse(self._child, self._beat, PATIENCE)
         except BaseException:
             self.close()
             raise
@@ -97,14 +100,25 @@ class OpenVino:
         return count
 
     def alive(self) -> bool:
-        """Tell whether the child runs."""
-        return self._child.alive()
+        """Tell whether the child runs, and its loop goes round."""
+        return self._pulse.beats()
 
     def close(self) -> None:
         """Free the model; safe to call twice."""
         if child := getattr(self, "_child", None):
             child.stop()
         self._door.close()
+
+    def _beat(self) -> None:
+        """Wait for a sign of the loop that computes, which gives one after each step."""
+        mine, theirs = socket.socketpair()
+        with mine:
+            mine.settimeout(MOMENT)
+            with theirs:
+                socket.send_fds(self._door, [b"+"], [theirs.fileno()])
+            mine.sendall(b'{"count": "?"}\n')
+            if not mine.recv(1):
+                raise ConnectionError
 
     def _wait(self) -> None:
         """Wait until the child has loaded the model."""

@@ -62,6 +62,35 @@ def test_an_engine_killed_in_mid_answer_costs_that_answer_only(start_each: Start
             assert answer.content.endswith(b"data: [DONE]\n\n")
 
 
+def test_an_engine_stopped_in_mid_answer_is_replaced_and_ready_tells_the_truth(
+    start_each: Start,
+) -> None:
+    with running(start_each, "--parallel", "2", "--context", "1024") as server:
+        with ask(server.url) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            stopped = engine_of(server.program.pid)
+            os.kill(stopped, signal.SIGSTOP)
+            until(lambda: requests.get(f"{server.url}/ready", timeout=20).status_code == 503)
+            *_, error, done = [line for line in lines if line]
+        assert json.loads(error[6:])["error"]["code"] == "engine_failed"
+        assert done == b"data: [DONE]"
+        server.wait_for("model loaded", 2)
+        assert not Path(f"/proc/{stopped}").exists()
+        with ask(server.url, max_tokens=4) as answer:
+            assert answer.content.endswith(b"data: [DONE]\n\n")
+
+
+def test_an_engine_has_no_key_in_its_environment(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMDEPLOY_API_KEY", "sesame")
+    with running(start, "--host", "127.0.0.1", "--context", "1024") as server:
+        environment = Path(f"/proc/{engine_of(server.program.pid)}/environ").read_bytes()
+    assert b"HOME=" in environment
+    assert b"sesame" not in environment
+
+
 def test_beyond_the_queue_a_request_is_refused_until_somebody_hangs_up(start_each: Start) -> None:
     words = ("--parallel", "1", "--queue", "1", "--context", "1024")
     with running(start_each, *words) as server, ThreadPoolExecutor(1) as pool:
