@@ -16,19 +16,26 @@ from builder.stage.edge import at_most_one, one_of, stage
 ENGINE = "llamacpp (default) / 推理引擎"
 
 
-MODEL = "a name in models/models.toml (default: its default) / 模型名"
+MODEL = "a name in models/models.toml, a hub's address or a file / 模型名、地址或文件"
+NAME = "what a model of your own is called / 自有模型的名称"
+TEMPLATE = "how a conversation is written, if its file does not say so: Jinja, or chatml / 对话模板"
 
 
-@stage(positional=("model",), help={"model": MODEL})
-def up(_: Context, model: str = "") -> None:
+@stage(
+    positional=("model",),
+    help={"model": MODEL, "name": NAME, "chat-template": TEMPLATE},
+)
+def up(_: Context, model: str = "", name: str = "", chat_template: str = "") -> None:
     """From nothing to the chat prompt: engine, environment, model, image, chat.
 
     从零到对话：容器引擎、环境、模型、镜像、聊天。
     """
     from builder import up as flow
-    from builder.models import intents
+    from builder.models import addresses, intents
 
-    flow.up(settings.load(), model or intents.load().default)
+    typed = model or intents.load().default
+    intent = addresses.resolve(typed, name=name, chat_template=chat_template)
+    flow.up(settings.load(), intent.name)
 
 
 @stage(
@@ -142,11 +149,12 @@ def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: boo
 
     获取 models.toml 中的模型，并与 models.lock 逐文件核对。
     """
+    from builder.models import addresses
     from builder.models import fetch as stage_
 
     stage_.fetch(
         settings.load(),
-        [model] if model else None,
+        [addresses.resolve(model).name] if model else None,
         source=source or None,
         trust_on_first_use=trust_on_first_use,
     )
@@ -170,15 +178,40 @@ def quantize(_: Context, model: str = "", type: str = "", engine: str = "") -> N
     stage_.quantize(settings.load(engine), [model] if model else None, type=type or None)
 
 
-@stage(help={"engine": ENGINE})
-def build_image(_: Context, engine: str = "") -> None:
+@stage(
+    positional=("model",),
+    iterable=("model",),
+    help={
+        "model": MODEL + "; several: only these go in (none: all that are ready) / 可多个",
+        "name": NAME,
+        "chat-template": TEMPLATE,
+        "engine": ENGINE,
+        "no-deps": "do not make what earlier stages have not made / 不补做前面的步骤",
+    },
+)
+def build_image(
+    _: Context,
+    model: list[str] | None = None,
+    name: str = "",
+    chat_template: str = "",
+    engine: str = "",
+    no_deps: bool = False,
+) -> None:
     """Bake environment, models and program into the image llmdeploy:latest.
 
     把环境、模型和程序烘焙成镜像 llmdeploy:latest。
     """
     from builder import image
+    from builder import up as flow
+    from builder.models import addresses
 
-    image.build(settings.load(engine))
+    chosen = settings.load(engine)
+    names = [
+        addresses.resolve(each, name=name, chat_template=chat_template).name for each in model or ()
+    ]
+    if names and not no_deps:
+        flow.prepare(chosen, names)
+    image.build(chosen, names or None)
 
 
 @stage(help={"engine": ENGINE})

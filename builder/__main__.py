@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -45,6 +46,8 @@ class Builder(Program):
                 bare = (each for each in task.positional_args if each.default is not None)
             elif not word.startswith("-") and (option := next(bare, None)):
                 yield f"--{option.name}"
+                if option.kind is list:  # it takes all the words that follow
+                    bare = itertools.repeat(option)
             yield word
 
     def _unknown(self, error: ParseError, typed: Sequence[str]) -> UsageFailure:

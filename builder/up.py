@@ -35,10 +35,6 @@ def up(settings: Settings, name: str) -> NoReturn:
 
     Raises what the stages raise. Without a container engine the chat runs on the host.
     """
-    from builder.environment import condaenv
-    from builder.models import fetch
-    from builder.quantizers import quantize
-
     with report.step(_("Container engine")):
         try:
             client = daemon.ensure(settings)
@@ -48,15 +44,24 @@ def up(settings: Settings, name: str) -> NoReturn:
             report.say(str(missing))
             report.say(_("so the same chat will run on this machine without a container"))
             contained = False
-    condaenv.build(settings, "auto")
-    fetch.fetch(settings, [name])
-    quantize.quantize(settings, [name])
+    prepare(settings, [name])
     if not contained:
         program = on_host(settings)
         become([*program.argv, "chat", "--model", name], env=program.env)
     image.build(settings, image.with_model(settings, name))
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     become(command(settings.image_name, language(), "--model", name, terminal=terminal))
+
+
+def prepare(settings: Settings, names: Sequence[str]) -> None:
+    """Make what an image with these models is built of: environment, weights, catalogue."""
+    from builder.environment import condaenv
+    from builder.models import fetch
+    from builder.quantizers import quantize
+
+    condaenv.build(settings, "auto")
+    fetch.fetch(settings, names)
+    quantize.quantize(settings, names)
 
 
 def command(name: str, spoken: str, *words: str, terminal: bool) -> Sequence[str]:

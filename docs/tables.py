@@ -67,7 +67,7 @@ MODEL_HEADS = {
 
 def models(lang: str) -> None:
     """Print which model is for which machine, estimated from models.toml and models.lock."""
-    known = intents.load()
+    known = intents.load(local=None)
     speeds = [choice.candidates(known, 1e9 * each) for each in SPEEDS]
     heads = [each.format(speeds=" / ".join(map(str, SPEEDS))) for each in MODEL_HEADS[lang]]
     print(f"| {' | '.join(heads)} |\n|---|---|---|---|---|")

@@ -47,7 +47,7 @@ class Facts:
 def read(intent: Intent, folder: Path) -> Facts:
     """Read the files of a model in `folder`; raise DamagedModel if they are none."""
     if intent.format == "gguf":
-        return of_gguf(gguf.read(next(folder.glob("*.gguf"))))
+        return of_gguf(gguf.read(min(folder.rglob("*.gguf"))))
     return of_checkpoint(folder)
 
 

@@ -39,11 +39,12 @@ def fetch(
     UnknownModel, ConfigFailure, UsageFailure, LockDrift, DiskFull, HashMismatch if wrong bytes
     came, DownloadFailure if none did.
     """
-    known = intents.load()
+    known, own = intents.load(), intents.tables(intents.LOCAL)
     for name in names or [known.default]:
         intent = known.find(name)
+        trust = trust_on_first_use or name in own  # its address was typed by a person
         with report.step(_("Fetching {model}").format(model=name)):
-            _fetch(settings, intent, _chosen(intent, source), trust=trust_on_first_use)
+            _fetch(settings, intent, _chosen(intent, source), trust=trust)
 
 
 def lock(name: str) -> None:

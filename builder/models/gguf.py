@@ -6,6 +6,7 @@ takes a tenth of that here. The format: https://github.com/ggml-org/ggml/blob/ma
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, Final
 from entrypoint.common.errors import DamagedModel
 from entrypoint.common.language import _
 
+SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")  # in the name of one part of a file
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
 UINT32, STRING, ARRAY, UINT64 = 4, 8, 9, 10

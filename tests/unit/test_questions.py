@@ -91,7 +91,8 @@ DEEP = "(" * 9999
             r"question 1: '\(' is not a pattern: missing \)",
         ),
         (
-            f'[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\nmust = "{DEEP}"',
+            '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\n'
+            f'must = "{DEEP}"',
             r"question 1: .* is not a pattern",
         ),
         (

@@ -35,11 +35,11 @@ def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) ->
 
 
 def test_only_the_mistyped_word_gets_one() -> None:
-    done = llmdeploy("build-image", "qwen", "--engine", "itrex")  # there is an option --itrex
+    done = llmdeploy("image-size", "qwen", "--engine", "itrex")  # there is an option --itrex
     assert done.returncode == 2
     assert done.stderr == (
         "llmdeploy: No idea what 'qwen' is!\n"
-        "  See what there is with: ./llmdeploy build-image --help\n"
+        "  See what there is with: ./llmdeploy image-size --help\n"
     )
 
 

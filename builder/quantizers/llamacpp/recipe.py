@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -56,6 +57,13 @@ MIXED: Final = {
     "Q5_K_M": 17,
 }
 TYPES: Final = PURE | MIXED
+COPY: Final = "COPY"  # llama-quantize's word for leaving the weights as they are
+UNKNOWN: Final = re.compile(r"unknown model architecture: '([^']*)'")
+# Some of the more than a hundred architectures that it opens, as files name them.
+SOME: Final = (
+    *("chatglm", "deepseek2", "gemma3", "gemma4", "glm4", "llama", "minicpm", "phi3", "qwen2"),
+    *("qwen3", "qwen35", "qwen3moe"),
+)
 # What besides this module makes the file: for a checkpoint its converter, too.
 CODE: Final = ("quantizers/llamacpp/recipe.py",)
 CONVERTING: Final = ("models/checkpoint.py", "models/convert.py", "inside/converter.py")
@@ -87,18 +95,23 @@ def make(settings: Settings, order: Order) -> None:
     source = _gguf(settings, order)
     header = gguf.read(source)
     _require_template(order.intent, header)
-    if _has_type(header, order.type):
+    if header.metadata.get("split.count", 1) > 1:
+        report.say(_("joining its parts"))
+        _convert(settings, source, order.made / WEIGHTS, order.type)
+    elif _has_type(header, order.type):
+        _require_known(settings, source)
         report.say(_("already has that type"))
         _link(source, order.made / WEIGHTS)
     else:
-        _convert(settings, source, header, order.made / WEIGHTS, order.type)
+        disk.require(order.made, needs.size(header, order.type))
+        _convert(settings, source, order.made / WEIGHTS, order.type)
 
 
 def _gguf(settings: Settings, order: Order) -> Path:
     """Return the model as one GGUF file of whatever type, made now if it is a checkpoint."""
     if order.intent.format == "gguf":
         first, *more = intents.locked()[order.intent.name]
-        if more:
+        if more and not all(gguf.SHARD.search(each.path) for each in (first, *more)):
             raise ConfigFailure(
                 _("{name} has several files where one GGUF file belongs.").format(
                     name=order.intent.name
@@ -118,7 +131,7 @@ def _require_template(intent: Intent, header: gguf.Header) -> None:
         raise ConfigFailure(
             _("{name} does not say how a conversation is written.").format(name=intent.name),
             _("Neither its files nor models.toml have a chat template."),
-            _("Set chat_template in models.toml: a Jinja template, or chatml."),
+            _("Set chat_template in models.toml, or give --chat-template: Jinja, or chatml."),
         )
 
 
@@ -140,15 +153,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _convert(
-    settings: Settings, source: Path, header: gguf.Header, target: Path, type: str
-) -> None:
+def _convert(settings: Settings, source: Path, target: Path, type: str) -> None:
     """Write `source` as `target` with weights of `type`, some rows in memory at a time."""
-    disk.require(target.parent, needs.size(header, type))
     report.say(_("quantizing {name}").format(name=source.name))
+    written = COPY if type == intents.KEEP else type
     threads = str(len(os.sched_getaffinity(0)))
     try:
-        run([_program(settings), *options(type), source, target, type, threads])
+        run([_program(settings), *options(type), source, target, written, threads])
     except CommandFailed as failure:
         raise _named(failure, source, target) from None
 
@@ -159,8 +170,21 @@ def options(type: str) -> list[str]:
     return ["--allow-requantize", *pure, "--max-buffer-size", str(BUFFER)]
 
 
+def _require_known(settings: Settings, source: Path) -> None:
+    """Raise ConfigFailure for an architecture that llama.cpp has not, DamagedModel for no model."""
+    try:
+        run([_program(settings), "--dry-run", source, COPY])
+    except CommandFailed as failure:
+        raise _named(failure, source, source) from None
+
+
 def _named(failure: CommandFailed, source: Path, target: Path) -> Exception:
     """Return what llama-quantize's last words mean."""
+    if unknown := UNKNOWN.search(failure.why):
+        return ConfigFailure(
+            _("llama.cpp cannot open models of the architecture {name}.").format(name=unknown[1]),
+            _("It opens many, among them: {names}.").format(names=", ".join(SOME)),
+        )
     if "iostream error" in failure.why:
         return DiskFull(
             _("The disk became full while writing {path}.").format(path=target),
