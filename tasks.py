@@ -227,7 +227,7 @@ def image_size(_: Context, engine: str = "") -> None:
 
 @stage(
     help={
-        "check": "report drift, write nothing / 只检查",
+        "check": "report drift, and what Debian has replaced; write nothing / 只检查",
         "renew": "take the newest versions that fit / 升级到符合意图的最新版本",
         "models": "record a model's hashes from its hub instead / 改为记录模型的哈希",
     }
@@ -245,6 +245,7 @@ def lock(_: Context, check: bool = False, renew: bool = False, models: str = "")
         stage_.lock(models)
     elif check:
         locks.check(settings.load())
+        locks.tell_replaced()
     else:
         locks.write(settings.load(), renew=renew)
 

@@ -38,6 +38,9 @@ class Settings:
     engine: str = variants.DEFAULT
     image: str = "llmdeploy"
     base: str = ""  # name@sha256:... of a base image; empty: built from Debian's packages
+    # Where Debian's archives lie as debian/ and debian-security/, for what apt cannot deliver.
+    mirrors: tuple[str, ...] = ()
+    locked: bool = False  # whether nothing may stand in for a Debian package that is gone
 
     @property
     def dist_dir(self) -> Path:

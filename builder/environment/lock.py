@@ -16,11 +16,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from builder.debian import apt
+from builder.debian import lock as debian
 from builder.environment import conda
 from builder.settings import ROOT, Settings
 from builder.stage import receipt, report
 from builder.stage.run import run
-from entrypoint.common.errors import DownloadFailure, LockDrift
+from entrypoint.common.errors import CommandFailed, DownloadFailure, LockDrift
 from entrypoint.common.language import _
 
 ENV = ROOT / "env"
@@ -40,19 +42,13 @@ def write(settings: Settings, env: Path = ENV, *, renew: bool = False) -> None:
     """
     for lock, intents in _locks(env):
         report.say(_("locking {name}").format(name=lock.name))
-        if lock.name == CONDA:
-            try:
-                text = conda.dump(conda.solve(conda.specs(intents[0]), settings.channel))
-            except DownloadFailure as failure:
-                report.say(
-                    _("{name} stays as it is: {what}").format(name=lock.name, what=failure.what)
-                )
-                continue
+        try:
+            text = _resolve(settings, lock, intents[0], renew=renew)
+        except (DownloadFailure, apt.NoMirror) as failure:
+            report.say(_("{name} stays as it is: {what}").format(name=lock.name, what=failure.what))
+            continue
+        if lock.name != SOURCES:
             text = _header(env, intents) + text
-        elif lock.name == SOURCES:
-            text = _with_hashes(intents[0])
-        else:
-            text = _header(env, intents) + _compile(intents[0], None if renew else lock)
         scratch = lock.with_name(f".{lock.name}.tmp")
         scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, lock)
@@ -75,13 +71,57 @@ def check(_settings: Settings, env: Path = ENV) -> None:
         )
 
 
+def tell_replaced(env: Path = ENV) -> None:
+    """Say which of the locked Debian packages a newer one has replaced, where apt can be asked."""
+    aim = debian.intent(env)
+    for architecture in debian.ARCHITECTURES.values():
+        name = debian.file(architecture, env).name
+        try:
+            with apt.suite(aim.suite, architecture) as suite:
+                today = {each.name: each.version for each in suite.resolve(aim)}
+        except CommandFailed as failure:
+            report.say(
+                _("what has replaced packages of {name} cannot be told: {what}").format(
+                    name=name, what=failure.what
+                )
+            )
+            continue
+        for each in debian.read(architecture, env):
+            if today.get(each.name) != each.version:
+                report.say(
+                    _("{name} has {package} {version}, and Debian has {today}").format(
+                        name=name,
+                        package=each.name,
+                        version=each.version,
+                        today=today.get(each.name, _("none")),
+                    )
+                )
+
+
+def _resolve(settings: Settings, lock: Path, intent: Path, *, renew: bool) -> str:
+    """Return the text of a lock; raise DownloadFailure, NoMirror or CommandFailed."""
+    if lock.name == SOURCES:
+        return _with_hashes(intent)
+    if lock.name == CONDA:
+        return conda.dump(conda.solve(conda.specs(intent), settings.channel))
+    if intent.name == debian.INTENT:
+        aim = debian.intent(intent.parent)
+        with apt.suite(aim.suite, lock.stem.removeprefix("debian-")) as suite:
+            return debian.dump(suite.resolve(aim))
+    return _compile(intent, None if renew else lock)
+
+
 def _locks(env: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Yield each lock with its intents, those that others build on first."""
     found = [
         (path.with_suffix(".lock"), [path, *_constraints(path), *_overrides(path)])
         for path in env.rglob("*.in")
+        if path.name != debian.INTENT
     ]
     yield from sorted(found, key=lambda each: (len(each[1]), each[0]))
+    if (env / debian.INTENT).exists():
+        for architecture in debian.ARCHITECTURES.values():
+            yield debian.file(architecture, env), [env / debian.INTENT]
     yield env / CONDA, [env / "environment.yml"]
 
 

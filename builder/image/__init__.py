@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.image import daemon, dockerfile, layers, materials
+from builder.image import base, daemon, dockerfile, layers, materials
 from builder.settings import Settings
 from builder.stage import receipt, report
 from builder.stage.run import run
@@ -37,7 +37,8 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
     with report.step(_("Image {name}").format(name=settings.image_name)):
         client = daemon.connect()
         tarball = environment["outputs"][settings.packed.name]["sha256"]
-        stack = list(layers.plan(settings, tarball, chosen))
+        debs = [] if settings.base else base.packages(settings)
+        stack = list(layers.plan(settings, debs, tarball, chosen))
         recipe = dockerfile.render(
             dockerfile.FILE.read_text(encoding="utf-8"),
             settings.base,
@@ -54,11 +55,10 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         for layer in stack:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
-        (folder / "sbom.json").write_text(
-            json.dumps(materials.bill(settings, environment, chosen), indent=1) + "\n",
-            encoding="utf-8",
-        )
-        _stack(settings, folder, {**materials.labels(chosen), INPUTS: receipt.digest(inputs)})
+        bill = materials.bill(debs, environment, chosen)
+        (folder / "sbom.json").write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
+        about = materials.labels(chosen, debs) | {INPUTS: receipt.digest(inputs)}
+        _stack(settings, folder, about)
         image = client.images.get(settings.image_name)
         receipt.write(
             folder / "receipt.json",

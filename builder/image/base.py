@@ -1,9 +1,4 @@
-"""The image's bottom layer: the C and C++ libraries of this machine's own Debian or Ubuntu.
-
-The release must be this machine's, because the engine was compiled against its C library. apt
-fetches the packages from wherever this machine is set up to find them and checks the signatures;
-they are kept, so a base changes only when the kept packages are deleted.
-"""
+"""The image's bottom layer: the C and C++ libraries of the locked Debian packages."""
 
 from __future__ import annotations
 
@@ -12,14 +7,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from builder.debian import deb, store
+from builder.debian.root import way
+from builder.debian.store import Deb
 from builder.settings import Settings
-from builder.stage import scratch
+from builder.stage import receipt, report, scratch
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
-# What a self-contained Python and engine lean on, and the licence texts of gcc's libraries.
-PACKAGES = (
+# For a machine that cannot enter a root, and so compiles against its own C library.
+OWN = (
     "base-files",
     "libc6",
     "libgcc-s1",
@@ -47,9 +45,6 @@ UNNEEDED = (
     "var/backups",
 )
 
-# `dpkg-deb --extract` insists on the files' owners, which root in a user namespace cannot give.
-EXTRACT = 'dpkg-deb --fsys-tarfile "$0" | tar --extract --no-same-owner --directory "$1"'
-
 USER = 10001
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0::/root:/nonexistent\nllmdeploy:x:{id}:{id}::/tmp:/nonexistent\n",
@@ -57,14 +52,20 @@ ACCOUNTS = {
 }
 
 
-def packages(settings: Settings) -> list[Path]:
-    """Return the base's .deb files, downloaded once; raise CommandFailed where apt cannot."""
+def packages(settings: Settings) -> list[Deb]:
+    """Return the base's packages, fetched once; raise DownloadFailure or CommandFailed.
+
+    They are the locked ones, unless the engine was compiled against this machine's own C library.
+    """
+    if way() is not None:
+        return store.debs(settings, "base")
+    report.say(_("The base is not of the locked Debian packages, but of this machine's own."))
     release = platform.freedesktop_os_release()
     name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
     target = settings.cache_dir / "base" / name
     if not target.is_dir():
-        download(PACKAGES, target)
-    return sorted(target.glob("*.deb"))
+        download(OWN, target)
+    return [_own(file) for file in sorted(target.glob("*.deb"))]
 
 
 def download(names: Sequence[str], folder: Path) -> None:
@@ -87,22 +88,19 @@ def download(names: Sequence[str], folder: Path) -> None:
         debs.rename(folder)
 
 
-def describe(package: Path) -> dict[str, str]:
-    """Return a package's name and version."""
-    name, version = run(
-        ["dpkg-deb", "--show", "--showformat=${Package}\n${Version}", package]
-    ).splitlines()
-    return {"name": name, "version": version}
+def _own(file: Path) -> Deb:
+    about = deb.fields(file)
+    return Deb(about["Package"], about["Version"], receipt.sha256(file), file, locked=False)
 
 
-def unpack(debs: Sequence[Path], root: Path) -> None:
+def unpack(debs: Sequence[Deb], root: Path) -> None:
     """Fill the folder `root` with what the image needs of the packages."""
     status = root / "var/lib/dpkg/status.d"
-    for deb in debs:
-        run(["sh", "-c", EXTRACT, deb, root])
+    for each in debs:
+        deb.extract(each.file, root)
         # Where vulnerability scanners look for packages in images without a package manager.
         status.mkdir(parents=True, exist_ok=True)
-        (status / deb.name.split("_")[0]).write_text(run(["dpkg-deb", "--field", deb]))
+        (status / each.name).write_text(deb.control(each.file))
     for pattern in UNNEEDED:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -13,10 +13,11 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.debian.store import Deb
 from builder.environment.relocation import relocate
 from builder.image import base
 from builder.settings import ROOT, Settings
@@ -50,14 +51,19 @@ class Layer:
     fill: Callable[[Path], None]
 
 
-def plan(settings: Settings, environment: str, chosen: Catalog) -> Iterator[Layer]:
-    """Yield the layers from bottom to top; `environment` is the packed environment's SHA-256."""
+def plan(
+    settings: Settings, debs: Sequence[Deb], environment: str, chosen: Catalog
+) -> Iterator[Layer]:
+    """Yield the layers from bottom to top.
+
+    `debs` are the base's packages, none on a base from elsewhere; `environment` is the packed
+    environment's SHA-256.
+    """
     tarball = settings.packed
     laying = recipe.code("stage/archive.py", "image/layers.py")
-    if not settings.base:
-        debs = base.packages(settings)
-        inputs = {deb.name: receipt.sha256(deb) for deb in debs}
-        unpacking = recipe.code("image/base.py")
+    if debs:
+        inputs = {deb.name: deb.sha256 for deb in debs}
+        unpacking = recipe.code("debian/deb.py", "image/base.py")
         yield Layer("base", laying | unpacking | inputs, lambda root: base.unpack(debs, root))
     relocating = recipe.code("environment/relocation.py", "inside/relocate.py")
     yield Layer(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from builder.image import base
-from builder.settings import ROOT, Settings
+from builder.debian.store import Deb
+from builder.settings import ROOT
 from builder.stage.run import run
 from entrypoint import __version__
 from entrypoint.common.catalog import Catalog
@@ -26,9 +26,10 @@ LICENSES = (
     ),
 )
 MODELS = "io.llmdeploy.models"  # the label that names its models
+UNLOCKED = "io.llmdeploy.unlocked"  # the label that names Debian packages that are not the locked
 
 
-def labels(chosen: Catalog) -> dict[str, str]:
+def labels(chosen: Catalog, debs: Sequence[Deb]) -> dict[str, str]:
     """Return what the image says about itself, in the words of the OCI image specification."""
     licenses = {*LICENSES, *(model.license for model in chosen.models)}
     known = {
@@ -42,7 +43,13 @@ def labels(chosen: Catalog) -> dict[str, str]:
     return {
         **{f"org.opencontainers.image.{key}": value for key, value in known.items() if value},
         MODELS: ",".join(model.name for model in chosen.models),
+        UNLOCKED: unlocked(debs),
     }
+
+
+def unlocked(debs: Sequence[Deb]) -> str:
+    """Return the names and versions of the packages that are not the locked ones."""
+    return " ".join(f"{each.name}={each.version}" for each in debs if not each.locked)
 
 
 def public(remote: str) -> str:
@@ -53,12 +60,17 @@ def public(remote: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def bill(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) -> dict[str, Any]:
+def bill(debs: Sequence[Deb], environment: Mapping[str, Any], chosen: Catalog) -> dict[str, Any]:
     """Return a bill of materials as CycloneDX 1.5 spells it."""
-    debs = [] if settings.base else [base.describe(deb) for deb in base.packages(settings)]
-    found = [
+    components = [
         *(
-            {**deb, "type": "library", "purl": f"pkg:deb/{deb['name']}@{deb['version']}"}
+            {
+                "type": "library",
+                "name": deb.name,
+                "version": deb.version,
+                "purl": f"pkg:deb/{deb.name}@{deb.version}",
+                "hashes": _hashes(deb.sha256),
+            }
             for deb in debs
         ),
         *(
@@ -82,7 +94,7 @@ def bill(settings: Settings, environment: Mapping[str, Any], chosen: Catalog) ->
         ),
         {"type": "application", "name": "llmdeploy", "version": __version__},
     ]
-    return {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": found}
+    return {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components}
 
 
 def _hashes(*known: str | None) -> list[dict[str, str]]:

@@ -40,6 +40,7 @@ LONGEST_HEADER: Final = 1 << 20  # bytes
 LONGEST_CHAIN: Final = 40  # symbolic links in one path, the kernel's own limit
 CHUNK: Final = 1 << 20
 DAMAGE: Final = (
+    lzma.LZMAError,
     tarfile.TarError,
     zstandard.ZstdError,
     zlib.error,

@@ -91,8 +91,10 @@ DEEP = "(" * 9999
             r"question 1: '\(' is not a pattern: missing \)",
         ),
         (
-            '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\n'
-            f'must = "{DEEP}"',
+            (
+                '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nsays = "x"\n'
+                f'must = "{DEEP}"'
+            ),
             r"question 1: .* is not a pattern",
         ),
         (

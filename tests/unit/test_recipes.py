@@ -11,8 +11,9 @@ from pathlib import Path
 import grimp
 import pytest
 
+from builder.debian.store import Deb
 from builder.environment import condaenv
-from builder.image import base, layers
+from builder.image import layers
 from builder.models import intents
 from builder.quantizers import quantizer
 from builder.settings import ROOT, Settings
@@ -29,6 +30,10 @@ NEUTRAL = {
     "builder.settings",
     "builder.variants",
     "builder.environment.tarball",  # its hash is an input of its own
+    "builder.debian.apt",
+    "builder.debian.lock",
+    "builder.debian.root",
+    "builder.debian.store",  # the packages' hashes are inputs of their own
     "builder.stage.disk",
     "builder.stage.download",
     "builder.stage.receipt",
@@ -37,6 +42,7 @@ NEUTRAL = {
     "builder.stage.run",
     "builder.stage.scratch",
 }
+LIBC = Deb("libc6", "2.36-9", "0" * 64, Path("libc6.deb"), locked=True)
 STAGES = (
     "builder.environment.condaenv",
     "builder.image.layers",
@@ -52,7 +58,6 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "builder"
     shutil.copytree(ROOT / "builder", place, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(recipe, "PLACE", place)
-    monkeypatch.setattr(base, "packages", lambda _settings: [])
     return place
 
 
@@ -79,7 +84,7 @@ def inputs() -> dict[str, Mapping[str, str]]:
     assert gguf.format == "gguf"
     stages = {
         f"layer {each.name}": each.inputs
-        for each in layers.plan(Settings(), "0" * 64, Catalog("tiny", (model,)))
+        for each in layers.plan(Settings(), [LIBC], "0" * 64, Catalog("tiny", (model,)))
     }
     stages["environment"] = condaenv.inputs(Settings(), "lock")
     for engine in ("llamacpp", "openvino", "itrex"):
@@ -130,6 +135,7 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
         ("inside/checkpoint.py", "torch.float16", "torch.float32", {"itrex gguf"}),
         ("inside/relocate.py", "mode=mode", 'mode="text"', {"layer env"}),
         ("environment/wheelhouse.py", '"--no-compile"', '"--compile"', {"environment"}),
+        ("debian/deb.py", "0o1777", "0o7777", {"layer base"}),
         ("image/base.py", '"usr/games"', '"usr/sbin"', {"layer base"}),
         (
             "stage/archive.py",
