@@ -15,22 +15,29 @@ from entrypoint.common.language import _
 TUTORIAL = Path(__file__).with_name("questions.toml")
 
 # What the tutorial compares models by: fluency and readability, hard problems, humour and
-# creativity, accuracy and knowledge, consistency and logic. Every answer counts for the first.
-Dimension: TypeAlias = Literal["fluency", "hard", "humour", "accuracy", "logic"]
+# creativity, accuracy and knowledge, consistency and logic. The form of every answer is counted.
+Dimension: TypeAlias = Literal["form", "fluency", "hard", "humour", "accuracy", "logic"]
 
 
 @dataclass(frozen=True)
 class Point:
     """A table [[questions.points]]: one thing that a right answer says.
 
-    `says` is it in words. It counts as said if the pattern `must` is found in the answer and
-    `never` is not (Python's regular expressions; capitals and small letters are the same). With
-    neither of them only a judge can tell.
+    `says` is it in words. It is met if the pattern `must` is found, the opposite is said if `never`
+    is; with `about` both count only from there to the next point's `about`, or to the end of the
+    sentence. `formula` is a pattern like `must` for what `points.plain` makes of the answer. A
+    point that is not met is open if `maybe` is found. It is met only if those are whose numbers,
+    from 1, are in `needs`. Patterns are Python's regular expressions; capitals and small letters
+    are the same. Without any of them only a judge can tell.
     """
 
     says: str
+    about: str = ""
     must: str = ""
     never: str = ""
+    maybe: str = ""
+    formula: str = ""
+    needs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,11 @@ def _question(table: dict[str, object], where: str) -> Question:
     for key, texts in (("id", (question.id,)), ("text", question.asks)):
         if not all(text.strip() for text in texts):
             raise ConfigFailure(_("{where}: {key} is empty.").format(where=where, key=key))
-    patterns = [pattern for point in question.points for pattern in (point.must, point.never)]
+    patterns = [
+        pattern
+        for point in question.points
+        for pattern in (point.about, point.must, point.never, point.maybe, point.formula)
+    ]
     if question.checker:
         patterns.append(question.checker.prints)
     for pattern in patterns:
@@ -120,4 +131,20 @@ def _question(table: dict[str, object], where: str) -> Question:
                     where=where, pattern=repr(pattern), error=error
                 )
             ) from None
+    _require_points(question, where)
     return question
+
+
+def _require_points(question: Question, where: str) -> None:
+    """Refuse a point that needs itself, or one that the question does not have."""
+    for number, point in enumerate(question.points, 1):
+        if strange := [
+            each
+            for each in point.needs
+            if each == number or each < 1 or each > len(question.points)
+        ]:
+            raise ConfigFailure(
+                _("{where}: point {number} needs point {other}, which is not another one.").format(
+                    where=where, number=number, other=strange[0]
+                )
+            )

@@ -1,7 +1,7 @@
 """Strengths, weaknesses and advice: plain rules, and every sentence carries its numbers.
 
-A rule says nothing where the difference is small. A judge's opinion is told as one, and only where
-its interval leaves out the even half.
+A rule says nothing where the difference is small or may be chance. A judge's opinion is told as
+one, and only where its interval leaves out the even half.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from entrypoint.common.language import _
+from entrypoint.compare import chance
 from entrypoint.compare.report import (
     Contender,
     Dimension,
@@ -24,7 +25,7 @@ from entrypoint.compare.report import (
 if TYPE_CHECKING:
     from entrypoint.compare.checks import Kind
 
-LEAD, POINTS = 0.1, 2  # the difference of two shares, and of counted points, that counts as one
+LEAD = 0.1  # the difference of two shares that counts as one
 GOOD, POOR = 0.75, 0.4  # shares that are good or poor whatever the others have
 FASTER = 1.25  # the ratio of two speeds that counts as a difference
 SORTS: tuple[Sort, ...] = ("strength", "weakness", "advice")
@@ -58,22 +59,22 @@ def told(score: Score, source: Source) -> str:
             rate=score.judge.rate, low=score.judge.low, high=score.judge.high
         )
     if source == "counted" and score.counted:
-        return _("{passed} of {total} points").format(
-            passed=score.counted.passed, total=score.counted.total
+        points = _("{passed} of {total} points ({low:.0%} to {high:.0%})").format(
+            **{key: getattr(score.counted, key) for key in ("passed", "total", "low", "high")}
         )
+        still = _("{n} open").format(n=score.counted.open)
+        return f"{points}, {still}" if score.counted.open else points
     return "-"
 
 
 def leads(score: Score, other: Score, source: Source | None) -> bool:
-    """Tell whether a score is better than another by what counts as a difference."""
+    """Tell whether a score is better than another by a difference that counts and is no chance."""
     if source is None:
         return False
     if source == "judge":
         return score.judge is not None and score.judge.low > EVEN
     far = (score.share(source) or 0.0) >= (other.share(source) or 0.0) + LEAD
-    if source == "counted" and score.counted and other.counted:
-        return far and score.counted.passed >= other.counted.passed + POINTS
-    return far
+    return far and chance.tie(score.shares(source), other.shares(source)) < chance.SURE
 
 
 def leader(dimension: Dimension) -> int | None:
@@ -101,6 +102,8 @@ def _points(
         kind, text = "strength", poor if shares[place] <= POOR else ahead
     elif leads(scores[best], scores[place], source):
         kind, text = "weakness", _("Behind in {dimension}.")
+    elif len(scores[place].shares(source)) < chance.FEWEST:
+        return
     elif shares[place] >= GOOD:
         kind, text = "strength", _("Good in {dimension}.")
     elif shares[place] <= POOR:
@@ -191,7 +194,11 @@ def _choice(
     poor = [
         n for n, each in compared.items() if (each.scores[place].share(each.source) or 0) <= POOR
     ]
-    ahead = [n for n, each in compared.items() if n not in poor and leader(each) == place]
+    ahead = [
+        n
+        for n, each in compared.items()
+        if each.name != "form" and n not in poor and leader(each) == place
+    ]
     if ahead:
         listed = _(", ").join(dimensions[n].title for n in ahead)
         text = _("Choose {name} for: {dimensions}.").format(name=name, dimensions=listed)

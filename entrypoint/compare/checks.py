@@ -12,22 +12,23 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from entrypoint.answers.questions import Checker, Dimension, Point, Question
+from entrypoint.answers.questions import Checker, Dimension, Question
 from entrypoint.answers.results import Answer
 from entrypoint.common.language import _
-from entrypoint.compare import cage, sandbox
+from entrypoint.compare import cage, points, sandbox
 
 Kind: TypeAlias = Literal["point", "program", "language", "repetition", "whole", "format"]
 
-FLUENT: tuple[Dimension, ...] = ("fluency",)
+FORM: tuple[Dimension, ...] = ("form",)
 RUNS = 10  # of a program that throws dice: an answer of 0 or 7 shows among so many
 ENOUGH = 10  # seconds of all runs of a program: after these no further one begins
 WINDOW = 12  # characters: shorter ones recur in any text
 REPEATED = 0.5  # the share of a text's windows that may have been there before
+ECHO, ECHOED = 6, 0.7  # characters in a row, and the share of a text that is such rows of another
 SHORT = 40  # characters: a text so short may end without a full stop
 
 FENCE = re.compile(
@@ -56,7 +57,8 @@ FULL_STOPS = "。！？.!?…：:；;）)】]」』”’\"'`*|>～~}"
 class Check:
     """What was looked for (`what`), whether it is there, and `why` that is the verdict.
 
-    `passed` is None if it was not counted. It counts for `dimensions`.
+    `passed` is None if it was not counted, `opposite` tells that the answer says the opposite of a
+    point. It counts for `dimensions`.
     """
 
     kind: Kind
@@ -64,26 +66,62 @@ class Check:
     passed: bool | None
     why: str
     dimensions: tuple[Dimension, ...]
+    opposite: bool = False
 
 
 def check(question: Question, answer: Answer) -> tuple[Check, ...]:
-    """Check the answer to a question, in several turns the last one."""
-    return tuple(_all(question, answer.text, answer.finish_reason))
+    """Check the answer to a question, in several turns the last one.
+
+    One that only repeats the question is no answer, and passes nothing.
+    """
+    checks = tuple(_all(question, answer))
+    right = any(each.passed for each in checks if each.kind in {"point", "program"})
+    if right or not echoes(question.asks[-1], answer.text):
+        return checks
+    why = _("It only repeats the question.")
+    return tuple(replace(each, passed=False, opposite=False, why=why) for each in checks)
 
 
-def _all(question: Question, text: str, finish_reason: str) -> Iterator[Check]:
-    for point in question.points:
-        yield _made("point", point.says, *said(point, text), question.dimensions)
+def _all(question: Question, answer: Answer) -> Iterator[Check]:
+    text = answer.text
+    yield from _points(question, text)
     if question.checker:
         verdict = program(question.checker, text)
         yield _made("program", _("The program does it."), *verdict, question.dimensions)
     if question.format == "code":
-        yield _made("format", _("It has a block of code."), *code_block(text), FLUENT)
+        yield _made("format", _("It has a block of code."), *_block(answer), FORM)
     if question.language:
         told = _("It is in Chinese.") if question.language == "zh" else _("It is in English.")
-        yield _made("language", told, *language(question.language, text), FLUENT)
-    yield _made("repetition", _("It does not go round in circles."), *repetition(text), FLUENT)
-    yield _made("whole", _("It is whole."), *whole(text, finish_reason), FLUENT)
+        yield _made("language", told, *language(question.language, text), FORM)
+    yield _made("repetition", _("It does not go round in circles."), *repetition(text), FORM)
+    yield _made("whole", _("It is whole."), *whole(text, answer.finish_reason), FORM)
+
+
+def _block(answer: Answer) -> tuple[bool | None, str]:
+    if answer.run.engine == "import":
+        return None, _("A printed answer shows no blocks.")  # it has lost its fences
+    return code_block(answer.text)
+
+
+def _points(question: Question, text: str) -> Iterator[Check]:
+    for point, reading in zip(question.points, points.read(question.points, text), strict=True):
+        passed, why = _told(reading)
+        opposite = reading.outcome == "opposite"
+        yield Check("point", point.says, passed, why, question.dimensions, opposite)
+
+
+def _told(reading: points.Reading) -> tuple[bool | None, str]:
+    """Return whether a point is met, None if it is open, and why."""
+    passed = {"met": True, "opposite": False, "left out": False, "open": None}[reading.outcome]
+    texts = {
+        "met": _("It says: {words}") if reading.words else _("It does not say the contrary."),
+        "opposite": _("It says the opposite: {words}"),
+        "left out": _("It does not say so."),
+        "open": _("Only a judge can tell: {words}")
+        if reading.words
+        else _("Only a judge can tell."),
+    }
+    return passed, texts[reading.outcome].format(words=reading.words)
 
 
 def _made(
@@ -92,19 +130,14 @@ def _made(
     return Check(kind, what, passed, why, dimensions)
 
 
-def said(point: Point, text: str) -> tuple[bool | None, str]:
-    """Tell whether a text says a point; what it must not say counts first."""
-    if not point.must and not point.never:
-        return None, _("Only a judge can tell.")
-    if not text.strip():
-        return False, _("There is no answer.")
-    if point.never and (found := _find(point.never, text)):
-        return False, _("It says: {words}").format(words=found)
-    if not point.must:
-        return True, _("It does not say the contrary.")
-    if found := _find(point.must, text):
-        return True, _("It says: {words}").format(words=found)
-    return False, _("It does not say so.")
+def echoes(asked: str, text: str) -> bool:
+    """Tell whether a text says next to nothing but the question over again."""
+    question, plain = (re.sub(r"\W+", "", each) for each in (asked, text))
+    again: set[int] = set()
+    for start in range(len(plain) - ECHO + 1):
+        if plain[start : start + ECHO] in question:
+            again.update(range(start, start + ECHO))
+    return len(again) > ECHOED * len(plain)
 
 
 def language(wanted: str, text: str) -> tuple[bool, str]:

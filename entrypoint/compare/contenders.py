@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 from entrypoint.compare.report import Contender, Cost, Question, Reply
 
+NAMED = 10  # of many names, so many are written
 Key = tuple[str, tuple[str, ...]]  # an id and what was asked: one changed word is another question
 
 
@@ -66,39 +67,65 @@ def share(
 ) -> tuple[tuple[Question, ...], list[str]]:
     """Return the questions that every entry answers, checked, and notes on the others.
 
-    What is right is told by the `known` questions. Raises ConfigFailure if nothing is shared.
+    What is right, and the order, is told by the `known` questions; others follow. Raises
+    ConfigFailure if nothing is shared.
     """
-    asked = list(dict.fromkeys(key for entry in entries for key in entry.answers))
-    without = {key: [each.name for each in entries if key not in each.answers] for key in asked}
-    shared = [key for key in asked if not without[key]]
-    notes = [
-        _("Not compared, because {names} did not answer it: {question}.").format(
-            names=", ".join(names), question=key[0]
-        )
-        for key, names in without.items()
-        if names
+    right = {(each.id, each.asks): each for each in known}
+    answered = dict.fromkeys(key for entry in entries for key in entry.answers)
+    asked = [
+        key for key in (*right, *(key for key in answered if key not in right)) if key in answered
     ]
+    shared = {key for key in asked if all(key in entry.answers for entry in entries)}
+    notes = list(_unanswered(entries, asked))
     if not shared:
         raise ConfigFailure(
             _("The runs have no question in common."),
             _("Questions are the same if their id and every word are."),
             _("Ask all models the same ones: llmdeploy battery --questions FILE"),
         )
-    right = {(each.id, each.asks): each for each in known}
-    unknown = [key[0] for key in shared if key not in right]
+    unknown = [key[0] for key in asked if key in shared and key not in right]
     if unknown:
         notes.append(
             _(
                 "Nothing is known about what is right for: {names}."
                 " Name their list with --questions."
-            ).format(names=", ".join(unknown))
+            ).format(names=_few(unknown))
         )
     return tuple(
         _question(
-            right.get(key) or Asked(key[0], turns=key[1]), [entry.answers[key] for entry in entries]
+            number,
+            right.get(key) or Asked(key[0], turns=key[1]),
+            [entry.answers[key] for entry in entries],
         )
-        for key in shared
+        for number, key in _numbered(right, asked)
+        if key in shared
     ), notes
+
+
+def _numbered(right: Iterable[Key], asked: Iterable[Key]) -> Iterator[tuple[int, Key]]:
+    """Yield the questions with their numbers in the list; those that it does not have follow it."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys((*right, *asked)), 1)}
+    yield from ((numbers[key], key) for key in asked)
+
+
+def _unanswered(entries: Sequence[Entry], asked: Iterable[Key]) -> Iterator[str]:
+    """Yield a note for each group of contenders that left the same questions unanswered."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key in asked:
+        names = tuple(entry.name for entry in entries if key not in entry.answers)
+        if names:
+            groups.setdefault(names, []).append(key[0])
+    for names, ids in groups.items():
+        yield _("Not compared, because {names} did not answer: {questions}.").format(
+            names=", ".join(names), questions=_few(ids)
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Write some names in full, of many the first ones."""
+    more = len(names) - NAMED
+    listed = ", ".join(names[:NAMED])
+    return listed if more <= 0 else _("{names} and {n} more").format(names=listed, n=more)
 
 
 def contender(entry: Entry, questions: Sequence[Question], price: float | None) -> Contender:
@@ -133,10 +160,11 @@ def partiality(entries: Sequence[Entry], judge: str | None) -> list[str]:
     return []
 
 
-def _question(asked: Asked, answers: Sequence[Answer]) -> Question:
+def _question(number: int, asked: Asked, answers: Sequence[Answer]) -> Question:
     from entrypoint.compare.checks import check  # which can run programs
 
     return Question(
+        number=number,
         id=asked.id,
         turns=asked.asks,
         dimensions=("fluency", *(each for each in asked.dimensions if each != "fluency")),

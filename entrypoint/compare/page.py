@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from entrypoint.common import machine
 from entrypoint.common.language import _, language
 from entrypoint.common.visible import visible
-from entrypoint.compare import advice, charts
-from entrypoint.compare.report import Contender, Reply, Report
+from entrypoint.compare import advice, chance, charts
+from entrypoint.compare.judge import CRITERIA
+from entrypoint.compare.report import Contender, Dimension, Reply, Report, Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -64,10 +65,13 @@ def _told(report: Report) -> dict[str, object]:
         "report": report,
         "title": " / ".join(each.name for each in report.contenders),
         "summary": _("Questions compared: {n}").format(n=len(report.questions)),
+        "tells": _tells(len(report.questions)),
         "method": tuple(_method(report)),
         "ended": _ended,
         "lang": {"zh": "zh-CN", "en": "en"}[language()],
         "costs": _costs(report.contenders),
+        "shown": [(row, each) for row, each in enumerate(report.dimensions) if _has_score(each)],
+        "opinions": tuple(CRITERIA),
         "told": advice.told,
         "anchor": anchor,
         "sources": {
@@ -79,6 +83,19 @@ def _told(report: Report) -> dict[str, object]:
     }
 
 
+def _tells(questions: int) -> str:
+    """Say what so many questions can tell of two models."""
+    if questions < chance.FEWEST:
+        return _(
+            "So few questions tell no two models apart: any lead may be chance."
+            " It takes at least {n}."
+        ).format(n=chance.FEWEST)
+    return _(
+        "Of {all} questions, a model is ahead beyond chance only if it does better on at least"
+        " {better} of those on which the two differ, or on all of {n}."
+    ).format(all=questions, better=chance.needed(questions), n=chance.FEWEST)
+
+
 def _method(report: Report) -> list[str]:
     """Return how each kind of number came about."""
     notes = [
@@ -87,9 +104,14 @@ def _method(report: Report) -> list[str]:
             " language, repetition, answers that are whole."
         ),
         _(
-            "Sentences are written from the numbers by fixed rules; a difference counts from"
-            " {lead:.0%} on. So few questions ({n}) say little about small differences."
-        ).format(lead=advice.LEAD, n=len(report.questions)),
+            "Sentences are written from the numbers by fixed rules. A lead counts from {lead:.0%}"
+            " on, and only if equals would show it in less than {sure:.0%} of comparisons (a sign"
+            " test over questions)."
+        ).format(lead=advice.LEAD, sure=chance.SURE),
+        _(
+            "In brackets stands the 95 % interval of each share, with questions taken as drawn by"
+            " chance. Open points count for nothing: no program can tell whether they are met."
+        ),
         _("Speed is that of the machines and settings of the runs."),
     ]
     if any(reply.marks for question in report.questions for reply in question.replies):
@@ -113,6 +135,10 @@ def _method(report: Report) -> list[str]:
             ).format(**asdict(judging))
         )
     return notes
+
+
+def _has_score(dimension: Dimension) -> bool:
+    return any(score != Score() for score in dimension.scores)
 
 
 def _ended(reply: Reply) -> str:
@@ -207,7 +233,7 @@ def _charts(report: Report) -> list[tuple[str, Markup]]:
         ),
         (
             _("Length of answers in characters"),
-            [str(number) for number, _question in enumerate(report.questions, 1)],
+            [str(question.number) for question in report.questions],
             [[len("".join(each.replies[n].turns)) for each in report.questions] for n in places],
             "{:,}",
         ),

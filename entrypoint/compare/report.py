@@ -23,10 +23,18 @@ Sort: TypeAlias = Literal["strength", "weakness", "advice"]
 
 @dataclass(frozen=True)
 class Counted:
-    """Points: `passed` of `total` checks."""
+    """Points: `passed` of `total` checks, and how many stay `open` and count for nothing.
+
+    From `low` to `high` is the 95 % interval of their share over questions. `shares` has one of
+    each question, of the points that are counted for all contenders.
+    """
 
     passed: int
     total: int
+    open: int
+    low: float
+    high: float
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Marked:
-    """A person's opinion: the mean of marks from 0 to 10."""
+    """A person's opinion: the mean of marks from 0 to 10, and each one's tenth in `shares`."""
 
     mean: float
     marks: int
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -65,10 +74,15 @@ class Score:
             return self.judge.rate
         return None
 
+    def shares(self, source: Source) -> tuple[float, ...]:
+        """Return what `source` says of each question that all contenders can be compared by."""
+        known = {"person": self.person, "counted": self.counted}.get(source)
+        return known.shares if known else ()
+
 
 @dataclass(frozen=True)
 class Dimension:
-    """One of the tutorial's five; `scores` has one for each contender, in their order."""
+    """One of the tutorial's five, the form, or all; `scores` are in the contenders' order."""
 
     name: str
     title: str
@@ -126,8 +140,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Question:
-    """A question that all contenders answered, turn by turn; `replies` are in their order."""
+    """A question that all contenders answered, turn by turn; `replies` are in their order.
 
+    `number` is its place in the list of questions, from 1.
+    """
+
+    number: int
     id: str
     turns: tuple[str, ...]
     dimensions: tuple[str, ...]

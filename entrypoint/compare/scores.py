@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from entrypoint.common.language import _
+from entrypoint.compare import chance
+from entrypoint.compare.checks import Check
 from entrypoint.compare.judge import Verdict
 from entrypoint.compare.report import Counted, Dimension, Judged, Judging, Marked, Question, Score
 
+ALL = "all"  # what is right, whatever dimension it counts for
 RESAMPLES = 1000  # of the bootstrap
 SEED = 0  # so that the same verdicts always give the same interval
 
@@ -16,8 +19,10 @@ SEED = 0  # so that the same verdicts always give the same interval
 def dimensions(
     questions: Sequence[Question], contenders: Sequence[str], verdicts: Sequence[Verdict]
 ) -> tuple[Dimension, ...]:
-    """Return the scores of all contenders in the tutorial's five dimensions."""
+    """Return the scores of all contenders: in all, in form, in the tutorial's five dimensions."""
     titles = {
+        ALL: _("all questions together"),
+        "form": _("form: language, repetition, completeness"),
         "fluency": _("fluency and readability"),
         "hard": _("hard problems"),
         "humour": _("humour and creativity"),
@@ -43,13 +48,48 @@ def dimensions(
 
 def counted(questions: Sequence[Question], contender: int, dimension: str) -> Counted | None:
     """Return the points that a contender's answers made in a dimension, None without a check."""
-    outcomes = [
-        check.passed
+    checks = [
+        check
         for question in questions
         for check in question.replies[contender].checks
-        if check.passed is not None and dimension in check.dimensions
+        if _counts(check, dimension)
     ]
-    return Counted(sum(outcomes), len(outcomes)) if outcomes else None
+    outcomes = [check.passed for check in checks if check.passed is not None]
+    if not outcomes:
+        return None
+    asked = sum(
+        any(
+            _counts(check, dimension) and check.passed is not None
+            for check in question.replies[contender].checks
+        )
+        for question in questions
+    )
+    share = sum(outcomes) / len(outcomes)
+    return Counted(
+        passed=sum(outcomes),
+        total=len(outcomes),
+        open=len(checks) - len(outcomes),
+        **dict(zip(("low", "high"), chance.interval(share, asked), strict=True)),
+        shares=tuple(_shares(questions, contender, dimension)),
+    )
+
+
+def _counts(check: Check, dimension: str) -> bool:
+    """Tell whether a check counts for a dimension; the form is no part of all that is right."""
+    return dimension in check.dimensions or (dimension == ALL and "form" not in check.dimensions)
+
+
+def _shares(questions: Sequence[Question], contender: int, dimension: str) -> Iterator[float]:
+    """Yield a contender's share of each question's points, of those that are counted for all."""
+    for question in questions:
+        rows = zip(*(reply.checks for reply in question.replies), strict=True)
+        outcomes = [
+            bool(row[contender].passed)
+            for row in rows
+            if _counts(row[contender], dimension) and all(each.passed is not None for each in row)
+        ]
+        if outcomes:
+            yield sum(outcomes) / len(outcomes)
 
 
 def marked(questions: Sequence[Question], contender: int, dimension: str) -> Marked | None:
@@ -59,7 +99,9 @@ def marked(questions: Sequence[Question], contender: int, dimension: str) -> Mar
         for question in questions
         if all(dimension in reply.marks for reply in question.replies)
     ]
-    return Marked(sum(marks) / len(marks), len(marks)) if marks else None
+    if not marks:
+        return None
+    return Marked(sum(marks) / len(marks), len(marks), tuple(mark / 10 for mark in marks))
 
 
 def decide(verdict: Verdict, turned: Verdict) -> float | None:

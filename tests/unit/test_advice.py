@@ -1,8 +1,9 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from entrypoint.compare import advice
+from entrypoint.compare import advice, chance
 from entrypoint.compare.checks import Check, Kind
 from entrypoint.compare.report import (
     Contender,
@@ -16,7 +17,16 @@ from entrypoint.compare.report import (
     Score,
 )
 
-GOOD, BAD = Score(Counted(9, 10)), Score(Counted(3, 10))
+TEN = 10  # questions of one point each
+
+
+def points(passed: int, total: int = TEN) -> Counted:
+    """Return the count of a contender that is right about the first `passed` questions."""
+    shares = tuple(float(n < passed) for n in range(total))
+    return Counted(passed, total, 0, *chance.interval(passed / total, total), shares)
+
+
+GOOD, BAD = Score(points(9)), Score(points(3))
 
 
 def contender(name: str, rate: float | None = 50.0) -> Contender:
@@ -47,7 +57,7 @@ def test_one_is_ahead_and_the_other_behind() -> None:
 
 
 def test_one_that_is_ahead_and_poor_is_not_recommended_for_it() -> None:
-    assert said([dimension(BAD, Score(Counted(0, 10)))]) == [
+    assert said([dimension(Score(points(6, 16)), Score(points(0, 16)))]) == [
         "a Ahead in logic, but poor.",
         "a Nothing that was measured here speaks for a over the others.",
         "b Behind in logic.",
@@ -58,12 +68,14 @@ def test_one_that_is_ahead_and_poor_is_not_recommended_for_it() -> None:
 @pytest.mark.parametrize(
     ("mine", "other"),
     [
-        (Counted(11, 20), Counted(10, 20)),  # two shares are too close
-        (Counted(1, 1), Counted(0, 1)),  # one point says nothing
-        (Counted(60, 100), Counted(55, 100)),
+        (points(11, 20), points(10, 20)),  # two shares are too close
+        (points(1, 1), points(0, 1)),  # one question says nothing
+        (points(5, 5), points(0, 5)),  # nor do five
+        (points(9), points(4)),
+        (points(60, 100), points(53, 100)),  # no chance, and yet of no account
     ],
 )
-def test_a_small_difference_is_none(mine: Counted, other: Counted) -> None:
+def test_a_difference_that_is_small_or_may_be_chance_is_none(mine: Counted, other: Counted) -> None:
     told = said([dimension(Score(mine), Score(other))])
     assert not [text for text in told if "Ahead" in text or "Behind" in text or "Choose" in text]
 
@@ -75,8 +87,8 @@ def test_what_is_good_or_poor_is_said_without_a_lead() -> None:
 
 
 def test_a_persons_marks_come_before_counted_points() -> None:
-    first = Score(Counted(1, 10), person=Marked(9, 1))
-    second = Score(Counted(9, 10), person=Marked(2, 1))
+    first = Score(points(1), person=Marked(9, 6, (0.9,) * 6))
+    second = Score(points(9), person=Marked(2, 6, (0.2,) * 6))
     assert said([dimension(first, second)])[0] == "a Ahead in logic."
 
 
@@ -98,7 +110,7 @@ def test_an_opinion_is_told_as_one_and_only_if_it_is_sure() -> None:
 
 def test_a_judge_does_not_overrule_what_was_counted() -> None:
     contrary = Judged(0.9, 0.7, 1.0, 10)
-    told = said([dimension(GOOD, Score(Counted(3, 10), contrary))])
+    told = said([dimension(GOOD, Score(points(3), contrary))])
     assert "a Ahead in logic." in told
     assert "b The judge prefers it in logic." in told
     assert "b Choose b for: logic." not in told
@@ -120,6 +132,18 @@ def test_speed_that_nobody_measured_is_not_compared() -> None:
     assert not [text for text in said([dimension(GOOD, GOOD)], [80.0, None]) if "ast" in text]
 
 
+def test_the_lead_in_form_is_no_reason_to_choose_a_model() -> None:
+    told = said([dimension(GOOD, BAD, name="form")])
+    assert told[0] == "a Ahead in form."
+    assert not [text for text in told if "Choose" in text]
+
+
+def test_a_score_is_told_with_what_chance_leaves_of_it_and_what_is_open() -> None:
+    assert advice.told(GOOD, "counted") == "9 of 10 points (60% to 98%)"
+    left = Score(replace(points(9), open=2))
+    assert advice.told(left, "counted") == "9 of 10 points (60% to 98%), 2 open"
+
+
 def test_of_three_only_one_can_be_ahead() -> None:
     told = said([dimension(GOOD, BAD, GOOD)], [50.0, 50.0, 50.0])
     assert "b Behind in logic." in told
@@ -138,8 +162,8 @@ def test_of_three_only_one_can_be_ahead() -> None:
 )
 def test_faults_are_counted_and_each_is_pointed_at(kind: Kind, text: str) -> None:
     def question(name: str, *, passed: bool | None) -> Question:
-        check = Check(kind, "", passed, "", ("fluency",))
-        return Question(name, ("?",), (), (), (Reply(("!",), (check,), {}, 1, 1.0, "stop", ""),))
+        check = Check(kind, "", passed, "", ("form",))
+        return Question(1, name, ("?",), (), (), (Reply(("!",), (check,), {}, 1, 1.0, "stop", ""),))
 
     questions = [
         question("p", passed=True),

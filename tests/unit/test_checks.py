@@ -14,15 +14,21 @@ from hypothesis import strategies as st
 from entrypoint.answers import questions
 from entrypoint.answers.questions import Checker, Point, Question
 from entrypoint.answers.results import Answer, Run, Turn
-from entrypoint.compare import checks
+from entrypoint.compare import checks, points
 from entrypoint.compare.checks import Check
+from entrypoint.compare.points import Reading
 from entrypoint.engines import Usage
 
 TEN = {question.id: question for question in questions.load()}
 DICE = TEN["dice"].checker or Checker("python-program", prints="no checker")
 
 
-# Which of a question's points an answer makes, in order; the answers of the tutorial's own two
+def read(point: Point, text: str) -> Reading:
+    (reading,) = points.read([point], text)
+    return reading
+
+
+# Which of a question's points an answer makes, in order, a "?" where nothing is sure; the answers of the tutorial's own two
 # models are marked with their names.
 POINTS = [
     (
@@ -81,14 +87,18 @@ POINTS = [
     (
         "who-does-not-know",
         "0",
-        # CHATGLM
-        "在这个问题中，“他”是指一个人。我们无法确定“他”是否知道您知道的事情。而“我不知道”表示这个人不知道您所知道的事情。因此，在这个情境下，“我不知道”代表“他”不知道您知道的事情。",
         # QWEN
         "在这句话中，“他”是未知的。因此，可以理解为“他知道我知道你知道他不知道”，即“他”知道“我们知道他知道他不知道”。",
         "不知道的是我。",
         "是你不知道。",
         "这句话是：他知道我知道你知道他不知道吗？这是一个复杂的句子。",
         "是他们不知道的人太多。",
+    ),
+    (
+        "who-does-not-know",
+        "?",
+        # CHATGLM
+        "在这个问题中，“他”是指一个人。我们无法确定“他”是否知道您知道的事情。而“我不知道”表示这个人不知道您所知道的事情。因此，在这个情境下，“我不知道”代表“他”不知道您知道的事情。",
     ),
     (
         "mingming-and-baibai",
@@ -147,7 +157,7 @@ POINTS = [
     ),
     (
         "liar-paradox",
-        "101",
+        "100",
         # CHATGLM
         "因为如果这句话是真的，那么它就意味着“这句话是假的”，这会导致自相矛盾的结果。所以，“这句话是假的”是一个悖论。",
         "如果“这句话是假的”是真的，那么它是假的，矛盾。",
@@ -157,16 +167,29 @@ POINTS = [
         "bayes",
         "111",
         "P(A|B) = P(B|A) * P(A) / P(B)。先验概率被更新为后验概率。例如，医生根据检测结果判断病人是否患病。",
+        "P(A∣B)=(P(B∣A)P(A))/P(B)，有了新的证据，就修正原来的概率。比如诊断疾病。",
+    ),
+    (
+        "bayes",
+        "1?1",
         r"公式为 $$P(A|B) = \frac{P(B|A) \cdot P(A)}{P(B)}$$ 其中 P(A) 是先验概率。比如垃圾邮件过滤。",
         r"\[ P(H \mid E) = \frac{P(E \mid H) P(H)}{\sum_i P(E \mid H_i) P(H_i)} \] 后验概率。例如天气预报。",
-        "P（患病|阳性）=P（患病）×P（阳性|患病）÷P（阳性）。已知检测为阳性，求患病的概率。例如体检。",
         "P(A∣B)=(P(B∣A)P(A))/P(B)，A 的先验概率是 P(A)。比如诊断疾病。",
     ),
     (
         "bayes",
-        "011",
+        "101",
+        "P（患病|阳性）=P（患病）×P（阳性|患病）÷P（阳性）。已知检测为阳性，求患病的概率。例如体检。",
+    ),
+    (
+        "bayes",
+        "001",
         # CHATGLM
         "它描述了在给定一定条件下，两个随机变量之间的条件概率。P(X=x)=∑y P(Y=y|X=x)P(X=x)。例如医学诊断。",
+    ),
+    (
+        "bayes",
+        "0?1",
         "P(A|B) = P(A|B) * P(B) / P(A)，先验概率。例如医学诊断。",
         "P(A|B) = P(B|A) * P(B) / P(A)，先验概率。例如医学诊断。",
         "P(A|B) = P(A∩B) / P(B) 是条件概率的定义，先验概率。例如医学诊断。",
@@ -176,9 +199,13 @@ POINTS = [
         "satellites",
         "111",
         "地球自西向东自转，向东发射可以利用地表的线速度作为初速度，从而节省燃料。",
+        "地球由西向东旋转，火箭在发射前已随地面向东运动，借助这个惯性可以少用推进剂。",
+    ),
+    (
+        "satellites",
+        "101",
         # QWEN
         "主要是因为地球的自转方向是从西向东。如果向东发射，那么它可以使用较低的发射速度，从而节省燃料。",
-        "地球由西向东旋转，火箭在发射前已随地面向东运动，借助这个惯性可以少用推进剂。",
     ),
     (
         "satellites",
@@ -197,26 +224,43 @@ POINTS = [
 def test_what_an_answer_says_is_found_in_many_wordings(
     question: str, expected: str, text: str
 ) -> None:
-    verdicts = [checks.said(point, text) for point in TEN[question].points]
-    found = "".join("1" if passed else "0" for passed, _why in verdicts)
-    assert found == expected, [why for _passed, why in verdicts]
+    readings = points.read(TEN[question].points, text)
+    found = "".join({"met": "1", "open": "?"}.get(each.outcome, "0") for each in readings)
+    assert found == expected, readings
 
 
 def test_an_empty_answer_makes_no_point() -> None:
     for question in TEN.values():
-        assert not any(checks.said(point, " \n")[0] for point in question.points)
+        assert {each.outcome for each in points.read(question.points, " \n")} == {"left out"}
 
 
 def test_a_point_without_patterns_is_left_to_a_judge() -> None:
-    assert checks.said(Point("It is funny."), "Ha!")[0] is None
+    assert points.read([Point("It is funny.")], "Ha!") == (Reading("open"),)
 
 
 def test_what_must_not_be_said_counts_first_and_is_quoted() -> None:
-    point = Point("It is 7.", must="7|seven", never="not (?:7|seven)")
-    assert checks.said(point, "SEVEN") == (True, "It says: SEVEN")
-    assert checks.said(point, "It is not seven.") == (False, "It says: not seven")
-    assert checks.said(point, "8") == (False, "It does not say so.")
-    assert checks.said(Point("no 8", never="8"), "7")[0] is True
+    point = Point("It is 7.", must="7|seven", never="not (?:7|seven)", maybe="odd")
+    assert read(point, "SEVEN") == Reading("met", "SEVEN")
+    assert read(point, "It is not seven.") == Reading("opposite", "not seven")
+    assert read(point, "8") == Reading("left out")
+    assert read(point, "It is odd.") == Reading("open", "odd")
+    assert read(Point("no 8", never="8"), "7") == Reading("met")
+
+
+def test_a_cue_holds_until_the_next_points_or_the_end_of_the_sentence() -> None:
+    winter = Point("more", about="winter", must="more", never="less")
+    summer = Point("less", about="summer", must="less", never="more")
+    told = "In winter you wear more, in summer less. More is better."
+    assert [each.outcome for each in points.read((winter, summer), told)] == ["met", "met"]
+    assert read(winter, "In winter it is cold. Wear more!") == Reading("left out")
+    assert read(winter, "Winter means less.") == Reading("opposite", "less")
+
+
+def test_a_point_that_needs_others_is_met_with_them_only() -> None:
+    both = (Point("a", must="a", maybe="x"), Point("both", must="both", needs=(1,)))
+    assert points.read(both, "both")[1].outcome == "left out"
+    assert points.read(both, "both, a")[1].outcome == "met"
+    assert points.read(both, "both, x")[1].outcome == "open"
 
 
 @pytest.mark.parametrize(
@@ -491,10 +535,10 @@ def test_all_that_a_question_asks_for_is_checked_and_counts_for_its_dimensions()
         ("point", True, ("logic", "hard")),
         ("point", None, ("logic", "hard")),
         ("program", True, ("logic", "hard")),
-        ("format", True, ("fluency",)),
-        ("language", True, ("fluency",)),
-        ("repetition", True, ("fluency",)),
-        ("whole", True, ("fluency",)),
+        ("format", True, ("form",)),
+        ("language", True, ("form",)),
+        ("repetition", True, ("form",)),
+        ("whole", True, ("form",)),
     ]
     assert found[0] == Check(
         "point", "七", passed=True, why="It says: 7", dimensions=("logic", "hard")
@@ -509,3 +553,40 @@ def test_a_question_without_wishes_is_checked_for_what_all_answers_must_be() -> 
 def test_an_answer_that_failed_passes_nothing() -> None:
     found = checks.check(QUESTION, answer("", error="too long"))
     assert not any(each.passed for each in found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "again"),
+    [
+        (TEN["single"].text, TEN["single"].text, True),
+        (TEN["single"].text, "两句话的区别在于，" + TEN["single"].text[15:], True),
+        (TEN["yisi"].text, TEN["yisi"].text[:60], True),
+        (TEN["who-does-not-know"].text, "不知道的是他。", False),
+        (TEN["who-does-not-know"].text, "他。", False),
+        (TEN["who-does-not-know"].text, "", False),
+        (TEN["dice"].text, "```python\nimport random\nprint(random.randint(1, 6))\n```", False),
+        ("What is the capital of France?", "The capital of France is Paris.", False),
+    ],
+)
+def test_an_answer_that_repeats_the_question_is_none(asked: str, text: str, *, again: bool) -> None:
+    question = Question("a", text=asked, language="zh", points=(Point("it", must="Paris"),))
+    answer = Answer("a", (Turn(asked, text),), Run("m", "e"))
+    found = checks.check(question, answer)
+    assert all(each.why == "It only repeats the question." for each in found) is again
+    assert again <= (not any(each.passed for each in found))
+
+
+def test_a_question_does_not_answer_itself() -> None:
+    for question in TEN.values():
+        assert "met" not in {each.outcome for each in points.read(question.points, question.text)}
+
+
+def test_a_printed_answer_is_not_blamed_for_the_fences_that_print_takes_away() -> None:
+    question = Question("a", text="Write a program.", format="code")
+    answer = Answer("a", (Turn("Write a program.", "print(1)"),), Run("m", "import"))
+    verdicts = [each.passed for each in checks.check(question, answer) if each.kind == "format"]
+    assert verdicts == [None]
+
+
+def test_the_tutorials_questions_ask_for_no_fence() -> None:
+    assert not [question.id for question in TEN.values() if question.format]

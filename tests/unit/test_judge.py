@@ -45,7 +45,7 @@ class Oracle:
 def question(name: str = "q", *dimensions: str) -> Question:
     replies = [Reply((text,), (), {}, 1, 1.0, "stop", "") for text in ("GOOD", "BAD")]
     points = (Point("the sky is blue"),)
-    return Question(name, (f"{name}?",), ("fluency", *dimensions), points, tuple(replies))
+    return Question(1, name, (f"{name}?",), ("fluency", *dimensions), points, tuple(replies))
 
 
 def better(prompt: str) -> str:

@@ -13,7 +13,7 @@ NAMES = ("one", "two")
 
 def question(name: str, *dimensions: str) -> Question:
     reply = Reply(("!",), (), {}, 1, 1.0, "stop", "")
-    return Question(name, ("?",), ("fluency", *dimensions), (), (reply, reply))
+    return Question(1, name, ("?",), ("fluency", *dimensions), (), (reply, reply))
 
 
 QUESTIONS = (question("a", "logic"), question("b"))
@@ -61,8 +61,8 @@ def test_only_questions_where_every_model_has_a_mark_count(path: Path) -> None:
     fill(path, *((question, name, "fluency", mark) for question, name, mark in given))
     marked = marks.read(path, QUESTIONS, NAMES)
     assert [scores.marked(marked, place, "fluency") for place in (0, 1)] == [
-        Marked(8, 1),
-        Marked(4, 1),
+        Marked(8, 1, (0.8,)),
+        Marked(4, 1, (0.4,)),
     ]
     assert scores.marked(marked, 0, "logic") is None
 

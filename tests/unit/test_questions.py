@@ -26,7 +26,7 @@ def test_each_of_the_ten_has_points_and_together_they_have_all_dimensions() -> N
     assert all(question.points and question.dimensions for question in ten)
     assert all(question.language == "zh" for question in ten)
     counted = {name for question in ten for name in question.dimensions}
-    assert counted | {"fluency"} == set(typing.get_args(questions.Dimension))
+    assert counted | {"form", "fluency"} == set(typing.get_args(questions.Dimension))
     assert ten[9].checker is not None
 
 
@@ -81,7 +81,10 @@ DEEP = "(" * 9999
         ('[[questions]]\nid = "a"\ntext = "1"\nturns = ["1"]', "question 1 needs either the key"),
         ('[[questions]]\nid = "a"\nturns = ["1", " "]', "question 1: text is empty"),
         ('[[questions]]\nid = "a"\ntext = "1"\nlanguage = "de"', "must be one of zh, en"),
-        ('[[questions]]\nid = "a"\ntext = "1"\ndimensions = ["fun"]', "a list of one of fluency"),
+        (
+            '[[questions]]\nid = "a"\ntext = "1"\ndimensions = ["fun"]',
+            "a list of one of form, fluency",
+        ),
         (
             '[[questions]]\nid = "a"\ntext = "1"\n[[questions.points]]\nmust = "x"',
             "'says' is missing in .*question 1, .points 1.",

@@ -1,0 +1,92 @@
+"""What is counted as said, against verdicts given by hand on real answers."""
+
+import hashlib
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from entrypoint.answers import questions
+from entrypoint.answers.questions import Point
+from entrypoint.compare import points
+
+TEN = {question.id: question for question in questions.load()}
+LABELS = tomllib.loads(Path(__file__).with_name("labels.toml").read_text(encoding="utf-8"))
+LONGEST = 200  # characters of a pattern: a longer one can't be read
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A point of an answer: what the patterns make of it, and what a person does."""
+
+    source: str
+    question: str
+    point: Point
+    reading: points.Reading
+    verdict: str
+    held_back: bool
+
+
+def pairs() -> Iterator[Pair]:
+    for answer in LABELS["answers"]:
+        question = TEN[answer["question"]]
+        held_back = int(hashlib.sha256(answer["text"].encode()).hexdigest(), 16) % 3 == 0
+        readings = points.read(question.points, answer["text"])
+        for point, reading, (verdict, _why) in zip(
+            question.points, readings, answer["verdicts"], strict=True
+        ):
+            yield Pair(answer["source"], question.id, point, reading, verdict, held_back)
+
+
+def wrong(pair: Pair) -> str:
+    return f"{pair.source}: {pair.question}: {pair.point.says} {pair.verdict}, {pair.reading}"
+
+
+def test_a_person_read_enough_and_gave_a_reason_for_every_verdict() -> None:
+    assert sum(1 for _pair in pairs()) >= 120
+    reasons = [each for answer in LABELS["answers"] for each in answer["verdicts"]]
+    assert {verdict for verdict, _why in reasons} == {"met", "left out", "opposite"}
+    assert all(why.strip() for _verdict, why in reasons)
+
+
+@pytest.mark.parametrize("held_back", [False, True])
+def test_points_that_count_as_met_are_those_that_a_person_counts(*, held_back: bool) -> None:
+    part = [pair for pair in pairs() if pair.held_back is held_back]
+    table = Counter((pair.verdict, pair.reading.outcome) for pair in part)
+    counted = sum(n for (_verdict, outcome), n in table.items() if outcome == "met")
+    meant = sum(n for (verdict, _outcome), n in table.items() if verdict == "met")
+    precision = table["met", "met"] / counted
+    recall = table["met", "met"] / meant
+    unsure = sum(pair.reading.outcome == "open" for pair in part)
+    told = (
+        f"{len(part)} pairs, precision {precision:.2f} of {counted},"
+        f" recall {recall:.2f} of {meant}, open {unsure}"
+    )
+    print(("held back: " if held_back else "tuned on: ") + told)
+    errors = [
+        wrong(pair) for pair in part if (pair.verdict == "met") != (pair.reading.outcome == "met")
+    ]
+    assert precision >= 0.95, errors
+    assert recall >= 0.90, errors
+
+
+def test_what_says_the_opposite_is_told_from_what_is_left_out() -> None:
+    told = [pair for pair in pairs() if pair.reading.outcome == "opposite"]
+    meant = [pair for pair in pairs() if pair.verdict == "opposite"]
+    right = [pair for pair in told if pair.verdict == "opposite"]
+    print(f"opposite: precision {len(right)}/{len(told)}, recall {len(right)}/{len(meant)}")
+    assert len(right) >= 0.9 * len(told), [wrong(pair) for pair in told if pair not in right]
+    assert len(right) >= 0.7 * len(meant), [wrong(pair) for pair in meant if pair not in right]
+
+
+def test_every_pattern_can_be_read() -> None:
+    patterns = [
+        pattern
+        for question in TEN.values()
+        for point in question.points
+        for pattern in (point.about, point.must, point.never, point.maybe, point.formula)
+    ]
+    assert max(map(len, patterns)) <= LONGEST
