@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent
+CHARTED = 20  # questions: of more, a bar each shows nothing
 PATTERNS = 6  # how many fills the style sheet tells apart; names stand beside them anyway
 
 
@@ -61,9 +62,12 @@ def _environment() -> Environment:
 
 def _told(report: Report) -> dict[str, object]:
     """Return what both templates write, besides their own texts."""
+    advised = any(each.kind == "advice" for each in report.findings)
     return {
         "report": report,
         "title": " / ".join(each.name for each in report.contenders),
+        "titled": (titled := _titles()),
+        "sections": [each for each in titled.items() if each[0] != "advice" or advised],
         "summary": _("Questions compared: {n}").format(n=len(report.questions)),
         "tells": _tells(len(report.questions)),
         "method": tuple(_method(report)),
@@ -80,6 +84,19 @@ def _told(report: Report) -> dict[str, object]:
             "judge": _("a judge's opinion"),
         },
         "titles": {each.name: each.title for each in report.dimensions},
+    }
+
+
+def _titles() -> dict[str, str]:
+    """Return the headings of the page, by the ids of its sections."""
+    return {
+        "advice": _("Which to use when"),
+        "models": _("The models"),
+        "dimensions": _("Dimensions"),
+        "speed": _("Speed and cost"),
+        "charts": _("Charts"),
+        "questions": _("Questions and answers"),
+        "method": _("How this was measured"),
     }
 
 
@@ -242,5 +259,6 @@ def _charts(report: Report) -> list[tuple[str, Markup]]:
         # Its parts are numbers, our own texts and names that the XML writer escapes.
         (title, Markup(charts.bars(title, labels, series, form)))  # noqa: S704
         for title, labels, series, form in plans
+        if len(labels) <= CHARTED
         if any(value is not None for values in series for value in values)
     ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from entrypoint.common.language import _
 from entrypoint.compare import chance
-from entrypoint.compare.checks import Check
 from entrypoint.compare.judge import Verdict
 from entrypoint.compare.report import Counted, Dimension, Judged, Judging, Marked, Question, Score
+
+if TYPE_CHECKING:
+    from entrypoint.compare.checks import Check
 
 ALL = "all"  # what is right, whatever dimension it counts for
 RESAMPLES = 1000  # of the bootstrap
@@ -22,7 +25,7 @@ def dimensions(
     """Return the scores of all contenders: in all, in form, in the tutorial's five dimensions."""
     titles = {
         ALL: _("all questions together"),
-        "form": _("form: language, repetition, completeness"),
+        "form": _("form (language, repetition, completeness)"),
         "fluency": _("fluency and readability"),
         "hard": _("hard problems"),
         "humour": _("humour and creativity"),

@@ -63,6 +63,43 @@ def show(chromium: Browser) -> Iterator[Show]:
     assert seen == []
 
 
+def unfold(page: Page) -> None:
+    """Show the answers, which a phone folds."""
+    for fold in page.locator(".fold:visible").all():
+        fold.click()
+
+
+@pytest.mark.parametrize(("size", "folded"), [(PHONE, True), (DESKTOP, False)])
+def test_a_phone_folds_the_answers_and_unfolds_what_is_pointed_at(
+    pair: Path, show: Show, size: tuple[int, int], *, folded: bool
+) -> None:
+    page = show(pair, size)
+    answer = page.locator(".question .answer").first
+    assert answer.is_visible() is not folded
+    page.evaluate("location.hash = '#questions-0-replies-0-checks-0-passed'")
+    assert answer.is_visible()
+    page.evaluate("location.hash = ''")
+    unfold(page)
+    assert answer.is_visible()
+
+
+def test_print_shows_every_answer_and_keeps_headings_with_their_text(
+    pair: Path, show: Show
+) -> None:
+    page = show(pair, PHONE)
+    page.emulate_media(media="print")
+    assert all(each.is_visible() for each in page.locator(".question .answer").all())
+    assert not page.locator(".fold").first.is_visible()
+    for heading in page.locator("h2, h3").all():
+        assert heading.evaluate("each => getComputedStyle(each).breakAfter") == "avoid"
+
+
+def test_no_table_has_an_empty_head(pair: Path, show: Show) -> None:
+    heads = show(pair).locator("thead th").all()
+    assert heads
+    assert all(each.inner_text().strip() for each in heads)
+
+
 def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
@@ -72,6 +109,7 @@ def test_answers_stand_side_by_side_where_there_is_room(
     pair: Path, show: Show, size: tuple[int, int], stacked: bool
 ) -> None:
     page = show(pair, size)
+    unfold(page)
     assert fits(page)
     for question in page.locator(".question").all():
         first, second = (card.bounding_box() for card in question.locator(".card").all())
@@ -96,14 +134,16 @@ def test_hostile_text_is_only_text(pair: Path, show: Show) -> None:
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_a_long_line_wraps_inside_its_card(pair: Path, show: Show, size: tuple[int, int]) -> None:
-    shown = show(pair, size).locator(".answer .text").all()
+    page = show(pair, size)
+    unfold(page)
+    shown = page.locator(".answer .text").all()
     assert any("x" * 400 in each.inner_text() for each in shown)
     assert all(each.evaluate("each => each.scrollWidth <= each.clientWidth") for each in shown)
 
 
 def test_a_sentence_leads_to_its_number(pair: Path, show: Show) -> None:
     page = show(pair)
-    page.get_by_role("link", name="smollm2-135m: 4 of 11 points").first.click()
+    page.get_by_role("link", name="4 of 11 points").first.click()
     target = page.locator(":target")
     assert target.inner_text().startswith("4 of 11 points")
     box = target.bounding_box()

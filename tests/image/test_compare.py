@@ -29,11 +29,12 @@ def test_the_model_that_speaks_chinese_is_ahead_on_the_chinese_questions(
     points = {
         dimension["name"]: [score["counted"]["passed"] for score in dimension["scores"]]
         for dimension in report["dimensions"]
+        if dimension["name"] != "fluency"  # which only a judge or a person can tell
     }
-    assert len(points) == 5
+    assert set(points) == {"all", "form", "hard", "humour", "accuracy", "logic"}
     for qwen, smol in points.values():
         assert qwen >= smol
-    qwen, smol = (sum(each) for each in zip(*points.values(), strict=True))
+    qwen, smol = (points["all"][place] + points["form"][place] for place in (0, 1))
     assert qwen > smol + 5
     (dice,) = (each for each in report["questions"] if each["id"] == "dice")
     (program,) = (check for check in dice["replies"][0]["checks"] if check["kind"] == "program")
