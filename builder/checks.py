@@ -16,6 +16,7 @@ from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
 BIN = Path(sys.executable).parent
+PAGES = sorted(str(page) for pattern in ("README*.md", "docs/*.md") for page in ROOT.glob(pattern))
 WORKFLOWS = sorted(map(str, (ROOT / ".github/workflows").glob("*.yml")))
 
 LINTERS = (
@@ -24,10 +25,7 @@ LINTERS = (
     ("mypy",),
     ("lint-imports", "--no-cache", "--no-logo"),
     ("hadolint", "docker/Dockerfile"),
-    (
-        *("cog", "--check", "-P", "-I", "docs"),
-        *("README.md", "README.zh-CN.md", "docs/models.md", "docs/models.zh.md", "docs/api.md"),
-    ),
+    ("cog", "--check", "-P", "-I", "docs", *PAGES),
     ("actionlint", "-shellcheck", str(BIN / "shellcheck"), *WORKFLOWS),
     ("zizmor", "--offline", "--quiet", ".github", ".pre-commit-config.yaml"),
     ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/alibaba/vm/prepare.sh"),

@@ -1,6 +1,6 @@
 """The tables of README and docs, made from the program itself; cog puts them there and checks them.
 
-Regenerate with: .venv/bin/cog -r -P -I docs README.md README.zh-CN.md docs/models*.md
+Regenerate with: .venv/bin/cog -r -P -I docs README*.md docs/*.md
 """
 
 from __future__ import annotations
@@ -90,6 +90,26 @@ def fields() -> None:
         effect = "no effect" if name in unheeded else "heeded"
         cells = (effect if name in known else "-" for known in names)
         print(f"| `{name}` | {' | '.join(cells)} |")
+
+
+MACHINES = (2, 4, 8, 16, 32)  # GiB of memory
+MIDDLE = 30  # GB/s
+MACHINE_HEADS = {
+    "en": ("Machine", "Model", "Download", "Memory it takes", "Tokens a second, estimated"),
+    "zh": ("机器内存", "模型", "下载", "占用内存", "每秒词元数（估算）"),
+}
+
+
+def machines(lang: str) -> None:
+    """Print the best model for machines of usual sizes, a quarter of whose memory is in use."""
+    known = choice.candidates(intents.load(), 1e9 * MIDDLE)
+    print(f"| {' | '.join(MACHINE_HEADS[lang])} |\n|---|---|---|---|---|")
+    for size in MACHINES:
+        best = choice.fitting(known, (size << 30) * 3 // 4)[0]
+        unseen = "" if best.intent.seen else " °"
+        sizes = (machine.size(best.download), machine.size(best.memory))
+        cells = (f"{size} GB", f"`{best.intent.name}`{unseen}", *sizes, f"{best.speed:.0f}")
+        print(f"| {' | '.join(cells)} |")
 
 
 def _table(lang: str, first: str, rows: list[tuple[str, str]]) -> None:

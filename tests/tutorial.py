@@ -124,7 +124,8 @@ CONFIGS: Final[Mapping[str, Mapping[str, Any]]] = {
         "tie_word_embeddings": False,
     },
 }
-TEXTS: Final = ("bench/text.txt", "README.md", "README.zh-CN.md", "docs/battery.md")
+PAGES: Final = ("README.zh-CN", "docs/battery", "docs/figures.zh", "docs/serve.zh", "docs/build.zh")
+TEXTS: Final = ("bench/text.txt", *(f"{page}.md" for page in PAGES))
 WORDS: Final = 1000  # of ChatGLM3's vocabulary
 
 # The tutorial's own code, word for word but for the name of the folder.

@@ -1,4 +1,4 @@
-"""The commands of the README's part on launching, run as they stand there.
+"""The commands of the docs on launching, run as they stand there.
 
 Those that need a cluster or a cloud account say so behind a #, and are left out.
 """
@@ -21,14 +21,15 @@ from docker import DockerClient
 
 from .conftest import Registry, free_port, install
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLATFORMS = ("compose", "registry", "swarm", "k8s", "ecs", "eas", "dsw")
+PAGES = ("launch", *(f"launch/{name}" for name in PLATFORMS))
 SWARM = "docker swarm init"
 
 
 def commands() -> list[str]:
     """Return the command lines that this machine can run."""
-    [part] = re.findall(r"## Launching\n(.*?)\n## ", README, flags=re.DOTALL)
-    blocks = re.findall(r"```sh\n(.*?)```", part, flags=re.DOTALL)
+    texts = [(ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in PAGES]
+    blocks = re.findall(r"```sh\n(.*?)```", "".join(texts), flags=re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if "#" not in line]
 
 
