@@ -201,7 +201,11 @@ COUNTS = some.sampled_from(["", "", "?", "*", "+", "{2}", "{1,3}", "{2,}", "{3,1
 PATTERNS = some.recursive(
     some.lists(some.tuples(SIGNS, COUNTS), max_size=4),
     lambda inner: some.lists(
-        some.tuples(inner.map(lambda pairs: f"({joined(pairs)})"), COUNTS), max_size=3
+        # No + around a +: Python's own matching may take for ever with it.
+        some.tuples(
+            inner.map(lambda pairs: f"({joined(pairs)})"), some.sampled_from(["", "?", "{2}"])
+        ),
+        max_size=3,
     ),
     max_leaves=6,
 ).map(lambda pairs: f"^{joined(pairs)}$")
@@ -221,7 +225,9 @@ def narrowed(rewritten: str) -> str:
     return re.sub(r"\\U(\w{8})-\\U(\w{8})", cut, rewritten)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(pattern=PATTERNS, data=some.data())
 def test_whatever_a_rewritten_pattern_matches_is_json_and_matches_the_pattern(
     pattern: str, data: some.DataObject
@@ -247,7 +253,9 @@ VALUES = some.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(schema=some.dictionaries(some.sampled_from(KEYWORDS), VALUES, max_size=4))
 def test_any_json_is_either_vetted_or_refused_in_our_words(schema: dict[str, Any]) -> None:
     try:
