@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import yaml
 
 from builder.image.layers import PREFIX
 from builder.launch.deployment import Deployment
+from builder.stage import report
 from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
@@ -53,6 +55,10 @@ def read_keys(deployment: Deployment) -> str:
         raise ConfigFailure(
             _("The file of API keys, {path}, is missing or empty.").format(path=path),
             next=_("Make one with: openssl rand -hex 32 > {path}").format(path=path),
+        )
+    if path.stat().st_mode & stat.S_IROTH:
+        report.say(
+            _("every user of this machine can read {path}: chmod o= {path}").format(path=path)
         )
     return path.read_text(encoding="utf-8")
 

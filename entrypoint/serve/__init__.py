@@ -79,6 +79,9 @@ def register(commands: Commands) -> None:
         "--insecure", action="store_true", help=_("serve other machines without a key too")
     )
     parser.add_argument(
+        "--open-metrics", action="store_true", help=_("let /metrics be read without a key")
+    )
+    parser.add_argument(
         "--context",
         type=between(int, 256, 1_000_000),
         metavar="N",
@@ -149,5 +152,11 @@ def run(arguments: Namespace) -> None:
         machine.require_memory(model, models, **room, beside=taken)
         taken += machine.need(model, **room)
     services = [Service(model, models_folder(), limits, arguments.context) for model in chosen]
-    front = Front(tuple(arguments.alias), tuple(arguments.allow_origin), arguments.system)
+    front = Front(
+        tuple(arguments.alias),
+        tuple(arguments.allow_origin),
+        arguments.system,
+        any_name=arguments.insecure,
+        open_metrics=arguments.open_metrics,
+    )
     server.serve(services, keys, limits, front, host=host, port=arguments.port)

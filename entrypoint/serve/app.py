@@ -12,7 +12,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -23,6 +23,7 @@ from entrypoint.common.language import _
 from entrypoint.engines import Message
 from entrypoint.serve import fields, metrics, openapi, problems, wire
 from entrypoint.serve.front import ANY, Front
+from entrypoint.serve.hosts import Hosts
 from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
@@ -33,6 +34,7 @@ from entrypoint.serve.service import Service
 PAGE = Path(__file__).with_name("page")
 EAS = "/api/predict/{service}"  # what PAI-EAS puts before every path of a service
 
+CLIENT_GONE = 499  # nginx's word
 CREATED = 0  # OpenAI's clients want a time; a catalogue that repeats its bytes has none
 
 Asked = TypeVar("Asked", bound=wire.Sampling)
@@ -98,12 +100,15 @@ class Routes:
         ready = set(states.values()) == {"ready"}
         return _json(wire.State("ready" if ready else "loading", states), 200 if ready else 503)
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """Tell Prometheus how it goes."""
+        if not self._front.open_metrics:
+            self._require_key(request)
         return Response(metrics.page(), media_type=metrics.MEDIA_TYPE)
 
-    async def document(self, _request: Request) -> Response:
+    async def document(self, request: Request) -> Response:
         """Describe this API."""
+        self._require_key(request)
         return Response(openapi.document(), media_type="application/json")
 
     async def page(self, request: Request) -> Response:
@@ -138,7 +143,8 @@ class Routes:
         """Return a body that is valid JSON of this kind; raise Problem otherwise."""
         self._require_key(request)
         # A page of another site cannot send this type without asking us first.
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind_of_body = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind_of_body.lower() != "application/json":
             raise Problem(
                 415, _("The body must be application/json."), code="unsupported_media_type"
             )
@@ -160,13 +166,15 @@ def build(services: Sequence[Service], keys: Keys, limits: Limits, front: Front)
             Failure: _problem,
             Problem: _problem,
             HTTPException: _unknown,
+            ClientDisconnect: _gone,
         },
     )
+    guarded = Hosts(app, keys, front)
     if not front.origins:
-        return Journal(app)
+        return Journal(guarded)
     return Journal(
         CORSMiddleware(
-            app,
+            guarded,
             allow_origins=front.origins,
             allow_methods=("GET", "POST"),
             allow_headers=("*",),
@@ -215,6 +223,12 @@ async def _unknown(_request: Request, error: Exception) -> Response:
     metrics.errors.labels(code).inc()
     problem = Problem(error.status_code, error.detail, code=code, headers=error.headers)
     return problem.response()
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Count who left in the middle of a body; nobody reads this."""
+    metrics.errors.labels("client_gone").inc()
+    return Response(status_code=CLIENT_GONE)
 
 
 def _card(service: Service, alias: str = "") -> wire.ModelCard:

@@ -12,9 +12,12 @@ class Front:
     """`aliases` are further names of the first model, ANY all names that nobody has.
 
     Pages of `origins` may ask from a browser. `system` begins each conversation that has no
-    system message of its own.
+    system message of its own. With `any_name`, others reach us by names that we don't know (see
+    `Hosts`); with `open_metrics`, the metrics may be read without a key.
     """
 
     aliases: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     system: str = ""
+    any_name: bool = False
+    open_metrics: bool = False

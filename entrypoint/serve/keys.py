@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import stat
 from pathlib import Path
 
 from entrypoint.common.errors import ConfigFailure
@@ -14,7 +15,7 @@ from entrypoint.serve import journal
 class Keys:
     """The keys from a variable and from a file, which is read again when it changes.
 
-    Without any key, everybody may ask.
+    Without any from the beginning, everybody may ask; with a file that lost its keys, nobody may.
     """
 
     def __init__(self, variable: str, file: Path | None) -> None:
@@ -22,9 +23,13 @@ class Keys:
         self._file = file
         self._stamp = _stamp(file)
         self._known = self._read()
+        self._wanted = bool(self._known)
+        if file and file.stat().st_mode & stat.S_IROTH:
+            hint = _("Every user of this machine can read it: chmod o= {path}").format(path=file)
+            journal.write("keys open to others", "warning", hint=hint)
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return self._wanted
 
     def allow(self, authorization: str) -> bool:
         """Tell whether the value of an Authorization header has a key, with or without Bearer."""
@@ -34,10 +39,10 @@ class Keys:
         digest = hashlib.sha256(given.strip().encode()).digest()
         # Each is compared, so that the time does not tell which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._known]
-        return not matches or any(matches)
+        return not self._wanted or any(matches)
 
     def _refresh(self) -> None:
-        """Read a changed file again; one that cannot be used leaves the keys as they were."""
+        """Read a changed file again; one that is gone, empty or unreadable takes its keys back."""
         stamp = _stamp(self._file)
         if stamp == self._stamp:
             return
@@ -46,7 +51,8 @@ class Keys:
             self._known = self._read()
             journal.write("keys read", count=len(self._known))
         except ConfigFailure as failure:
-            journal.write("keys kept", "error", error=failure.what)
+            self._known = self._fixed
+            journal.write("keys revoked", "error", error=failure.what)
 
     def _read(self) -> tuple[bytes, ...]:
         if self._file is None:

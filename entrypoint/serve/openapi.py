@@ -111,7 +111,9 @@ def document() -> bytes:
             "get": operation(
                 "metrics",
                 _("Figures for Prometheus"),
+                security=KEYED,
                 responses={
+                    "401": error,
                     "200": {
                         "description": _("Figures for Prometheus"),
                         "content": {"text/plain": {"schema": {"type": "string"}}},

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
 
 from entrypoint.common.language import _
 from entrypoint.engines import Message, Options
 from entrypoint.serve import speech
-from entrypoint.serve.limits import CHOICES, MESSAGES, TOOLS
+from entrypoint.serve.limits import CHOICES, MESSAGES, SCHEMA, TOOLS
 from entrypoint.serve.speech import Speech
 from entrypoint.serve.vetting import vet
 
@@ -159,9 +159,18 @@ class Function(Struct, forbid_unknown_fields=True, omit_defaults=True):
     strict: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse parameters that the engine cannot keep, or that would hold up everybody."""
-        if self.parameters:
-            self.parameters = vet(self.parameters)
+        """Refuse parameters that are not kept as promised, or would hold up everybody."""
+        if len(json.encode(self.parameters)) > SCHEMA:
+            raise ValueError(_("The schema has more than {bytes} bytes").format(bytes=SCHEMA))
+        if self.strict:
+            vet(self.parameters or {})
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the schema that the engine keeps the arguments to; if it cannot, any object's."""
+        try:
+            return vet(self.parameters or {"type": "object"})
+        except ValueError:
+            return {"type": "object"}
 
 
 class Tool(Struct, forbid_unknown_fields=True):
@@ -188,8 +197,8 @@ def schema_of_a_call(functions: Sequence[Function]) -> dict[str, Any]:
     """Return the JSON Schema of a call of one of these functions."""
     definitions: dict[str, Any] = {}
     calls = []
-    for function in functions:
-        parameters = dict(function.parameters or {"type": "object"})
+    for function in {each.name: each for each in functions}.values():
+        parameters = function.arguments()
         definitions |= parameters.pop("$defs", {})  # what refers to them begins at the root
         calls.append(
             {

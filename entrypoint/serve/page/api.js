@@ -26,6 +26,13 @@ export async function models(key) {
   return (await response.json()).data;
 }
 
+/** Return the description of the whole API, in the OpenAPI format. */
+export async function description(key) {
+  const response = await fetch("openapi.json", { headers: headers(key) });
+  if (!response.ok) throw await problem(response);
+  return response.json();
+}
+
 /** Tell whether every model is loaded. */
 export const ready = async () => (await fetch("ready")).ok;
 

@@ -1,5 +1,6 @@
 // The description of the API, read from openapi.json and shown without anything from elsewhere.
 
+import { description as described } from "./api.js";
 import { render } from "./markdown.js";
 import { settings } from "./store.js";
 import { preferred, speak, words } from "./words.js";
@@ -89,11 +90,12 @@ function operation(path, method, told) {
   );
 }
 
-description = await (await fetch("openapi.json")).json();
 document.documentElement.dataset.theme = settings.theme;
 speak(settings.language || preferred());
-render(document.getElementById("intro"), intro());
-for (const [path, methods] of Object.entries(description.paths)) {
+description = await described(settings.key).catch((error) => ({ error }));
+const whyNot = description.error?.status === 401 ? words.keyNeeded : description.error?.message;
+render(document.getElementById("intro"), whyNot ?? intro());
+for (const [path, methods] of Object.entries(description.paths ?? {})) {
   for (const [method, told] of Object.entries(methods)) {
     document.getElementById("operations").append(operation(path, method, told));
   }

@@ -10,6 +10,7 @@ import pytest
 
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.engines import Options
+from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from tests.served import Serve, Served, until
 
@@ -376,8 +377,17 @@ def test_without_a_key_nothing_is_answered_where_there_are_keys(serve: Serve) ->
         assert json.loads(content)["error"]["code"] == "invalid_api_key"
     for given in ("Bearer sesame", "bearer simsim", "sesame"):
         assert served.ask("GET", "/v1/models", Authorization=given)[0] == 200
-    for path in ("/health", "/ready", "/metrics", "/", "/docs", "/openapi.json"):
+    for path in ("/metrics", "/openapi.json"):
+        assert served.ask("GET", path)[0] == 401
+        assert served.ask("GET", path, Authorization="Bearer sesame")[0] == 200
+    for path in ("/health", "/ready", "/", "/docs"):
         assert served.ask("GET", path)[0] == 200
+
+
+def test_metrics_may_be_open_where_answers_are_not(serve: Serve) -> None:
+    served = serve(keys=Keys("sesame", None), front=Front(open_metrics=True))
+    assert served.ask("GET", "/metrics")[0] == 200
+    assert served.ask("GET", "/openapi.json")[0] == 401
 
 
 def test_the_metrics_count_requests_tokens_and_errors(served: Served) -> None:

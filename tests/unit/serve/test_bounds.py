@@ -136,6 +136,25 @@ def test_the_body_of_a_refused_request_is_not_taken_for_the_next_one(served: Ser
     assert b"connection: close" in answer
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(
+    served: Served, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    log = ""
+    with closing(connect(served)) as peer:
+        peer.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+
+    def told() -> bool:
+        nonlocal log
+        log += capfd.readouterr().err
+        return '"status"' in log
+
+    until(told)
+    assert '"status":499' in log
+    assert "Traceback" not in log
+    assert served.chat("hi")[0] == 200
+
+
 def test_deep_json_is_refused(served: Served) -> None:
     status, _headers, content = served.ask("POST", "/v1/chat/completions", b"[" * 100_000)
     assert (status, json.loads(content)["error"]["code"]) == (400, "invalid_value")

@@ -58,7 +58,7 @@ def test_pages_of_a_named_site_may_ask_and_no_others(serve: Serve) -> None:
 
 def test_without_a_named_site_no_page_elsewhere_may_ask(serve: Serve) -> None:
     status, headers, _body = serve().ask("OPTIONS", "/v1/chat/completions", **PREFLIGHT)
-    assert (status, "access-control-allow-origin" in headers) == (405, False)
+    assert (status, "access-control-allow-origin" in headers) == (403, False)
 
 
 @pytest.mark.parametrize("text", ["localhost:3000", "http://host/path", "*", "file:///x"])

@@ -30,7 +30,7 @@ def test_without_any_key_everybody_may_ask() -> None:
     assert keys.allow("")
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
+def test_a_changed_file_is_read_again_and_one_without_keys_takes_them_back(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "keys"
@@ -40,13 +40,35 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
     assert keys.allow("new")
     assert not keys.allow("old")
     replace(file, "", 3)
-    assert keys.allow("new")
+    assert not keys.allow("new")
     assert not keys.allow("")
+    replace(file, "newer", 4)
+    assert keys.allow("newer")
     file.unlink()
-    assert keys.allow("new")
+    assert not keys.allow("newer")
+    assert not keys.allow("")
     log = capfd.readouterr().err
-    assert log.count("keys kept") == 2
-    assert "new" not in log
+    assert log.count("keys revoked") == 2
+    assert "newer" not in log
+
+
+def test_a_key_in_the_variable_outlives_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    replace(file, "alpha", 1)
+    keys = Keys("gamma", file)
+    file.unlink()
+    assert [keys.allow(key) for key in ("alpha", "gamma", "")] == [False, True, False]
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_file_that_every_user_can_read_is_told_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], mode: int, told: bool
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("alpha")
+    file.chmod(mode)
+    Keys("", file)
+    assert (f"chmod o= {file}" in capfd.readouterr().err) == told
 
 
 @pytest.mark.parametrize("content", [None, b"", b"# only words\n", b"\xff\xfe"])
