@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
@@ -54,9 +54,9 @@ class Routes:
     def all(self) -> list[BaseRoute]:
         """Return the routes, each with its method."""
         return [
-            *_both("/v1/chat/completions", self.chat, "POST"),
-            *_both("/v1/completions", self.complete, "POST"),
-            *_both("/v1/models", self.models, "GET"),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/health", self.health),
             Route("/ready", self.ready),
@@ -169,7 +169,7 @@ def build(services: Sequence[Service], keys: Keys, limits: Limits, front: Front)
             ClientDisconnect: _gone,
         },
     )
-    guarded = Hosts(app, keys, front)
+    guarded = Hosts(_without_slash(app), keys, front)
     if not front.origins:
         return Journal(guarded)
     return Journal(
@@ -183,9 +183,15 @@ def build(services: Sequence[Service], keys: Keys, limits: Limits, front: Front)
     )
 
 
-def _both(path: str, answer: Callable[[Request], Awaitable[Response]], method: str) -> list[Route]:
-    """Return the route of a path, and of the same with a slash at its end."""
-    return [Route(each, answer, methods=[method]) for each in (path, f"{path}/")]
+def _without_slash(app: ASGIApp) -> ASGIApp:
+    """Wrap the application: an address of the API is the same with a slash at its end."""
+
+    async def pass_on(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "/v1/" in scope["path"]:
+            scope["path"] = scope["path"].removesuffix("/")
+        await app(scope, receive, send)
+
+    return pass_on
 
 
 async def _body(request: Request) -> bytes:
