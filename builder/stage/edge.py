@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,10 @@ def stage(
     iterable: tuple[str, ...] = (),
     help: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Any]:
-    """Make an Invoke task of a function; its Failure ends the program with the Failure's code."""
+    """Make an Invoke task of a function; its Failure ends the program with the Failure's code.
+
+    The function's docstring and the `help` of its options are what a person reads.
+    """
 
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
@@ -38,6 +42,7 @@ def stage(
                 failure = _explain(error)
                 raise Exit(visible(f"llmdeploy: {failure}"), failure.code) from None
 
+        guarded.__doc__ = _(summary(body))
         return task(
             guarded,
             positional=positional,
@@ -47,6 +52,11 @@ def stage(
         )
 
     return decorate
+
+
+def summary(body: Callable[..., None]) -> str:
+    """Return in English, in one line, what a task does."""
+    return " ".join((inspect.unwrap(body).__doc__ or "").split())
 
 
 def one_of(option: str, value: str, allowed: Sequence[str]) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from invoke import Task
 from jinja2 import Environment, nodes
 
+import tasks
 from builder.settings import ROOT
+from builder.stage.edge import summary
 from entrypoint.common import language
 from entrypoint.common.errors import EXIT_CODES
 from entrypoint.common.language import _
@@ -24,6 +27,9 @@ def texts(side: str) -> Iterator[str]:
         yield from marked(path)
     for path in sorted((ROOT / side).rglob("*.jinja")):
         yield from marked_in_template(path)
+    if side == "builder":
+        yield from marked(ROOT / "tasks.py")
+        yield from (summary(task.body) for task in vars(tasks).values() if isinstance(task, Task))
 
 
 def marked_in_template(path: Path) -> Iterator[str]:

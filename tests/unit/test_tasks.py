@@ -1,5 +1,6 @@
 """The build program as a person types it."""
 
+import re
 import subprocess
 import sys
 
@@ -8,15 +9,20 @@ import pytest
 from builder.settings import ROOT
 
 
-def llmdeploy(*words: str) -> subprocess.CompletedProcess[str]:
+def llmdeploy(*words: str, lang: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "builder", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        env={"PATH": "/usr/bin:/bin", "LANG": lang},
     )
+
+
+def entries(text: str) -> list[str]:
+    """Return the lines of a list of tasks or options that begin one."""
+    return [line for line in text.splitlines() if re.match(r"  \S", line)]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_only_the_mistyped_word_gets_one() -> None:
     done = llmdeploy("image-size", "qwen", "--engine", "itrex")  # there is an option --itrex
     assert done.returncode == 2
     assert done.stderr == (
-        "llmdeploy: No idea what 'qwen' is!\n"
+        "llmdeploy: Unknown word: 'qwen'.\n"
         "  See what there is with: ./llmdeploy image-size --help\n"
     )
 
@@ -86,19 +92,38 @@ def test_a_task_has_help_before_and_after_its_name(words: list[str]) -> None:
 def test_who_types_no_task_sees_them_all(words: list[str]) -> None:
     done = llmdeploy(*words)
     assert done.returncode == 0
-    assert "From nothing to the chat prompt" in done.stdout
+    assert "From nothing to a chat" in done.stdout
 
 
-def test_every_task_says_in_both_languages_what_it_does() -> None:
-    from invoke import Task
+def test_the_tasks_are_listed_in_working_order() -> None:
+    listed = [line.split()[0] for line in entries(llmdeploy().stdout)]
+    order = ["up", "unpack-env", "fetch", "quantize", "build-image", "launch", "teardown"]
+    assert [name for name in listed if name in order] == order
 
-    import tasks
 
-    for task in vars(tasks).values():
-        if isinstance(task, Task):
-            english, chinese = (task.__doc__ or "").strip().split("\n\n")
-            assert english.isascii(), task.name
-            assert not chinese.isascii(), task.name
+@pytest.mark.parametrize("words", [[], ["quantize", "--help"], ["launch", "--help"]])
+def test_help_is_in_one_language(words: list[str]) -> None:
+    english, chinese = (llmdeploy(*words, lang=lang).stdout for lang in ("C.UTF-8", "zh_CN.UTF-8"))
+    assert english.isascii()
+    assert len(entries(chinese)) == len(entries(english))
+    assert [line for line in entries(chinese) if line.isascii()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "english", "chinese"),
+    [
+        (["bild-env"], "Unknown word: 'bild-env'.", "无法识别：'bild-env'。"),
+        (["quantize", "--type"], "The option type needs a value.", "选项 type 需要一个值。"),
+        (["launch"], "launch needs: 'target'.", "launch 缺少：'target'。"),
+    ],
+)
+def test_what_invoke_cannot_place_is_told_in_the_users_language(
+    words: list[str], english: str, chinese: str
+) -> None:
+    for lang, text in (("C.UTF-8", english), ("zh_CN.UTF-8", chinese)):
+        done = llmdeploy(*words, lang=lang)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0] == f"llmdeploy: {text}"
 
 
 def test_an_unknown_source_of_the_environment_is_refused() -> None:
