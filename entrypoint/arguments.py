@@ -82,7 +82,7 @@ def add_sampling(parser: Parser, defaults: Options) -> None:
     told = {
         "temperature": _("0 always takes the likeliest token; 2 is wild (default {default})"),
         "top_p": _("sample among the likeliest tokens of this total chance (default {default})"),
-        "max_tokens": _("end each answer after so many tokens (default {default})"),
+        "max_tokens": _("token limit of each answer (default {default})"),
         "seed": _("same seed, same model, same questions: same answers"),
     }
     for name, read in SAMPLING.items():

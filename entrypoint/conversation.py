@@ -53,7 +53,7 @@ class Conversation:
                 _("The message has {tokens} tokens; the model's context has {context}.").format(
                     tokens=tokens, context=context
                 ),
-                next=_("Ask with fewer words."),
+                next=_("Use a shorter message."),
             )
         gone = len(self.turns) - len(kept)
         self.forgotten += self.turns[:gone]
@@ -93,7 +93,7 @@ def load(path: Path) -> Conversation:
     except UnicodeEncodeError:
         raise ConfigFailure(
             _("{path} is not a saved conversation: {error}").format(
-                path=path, error=_("it has halves of characters.")
+                path=path, error=_("it contains incomplete characters.")
             ),
             next=_("Name another file, or delete this one."),
         ) from None

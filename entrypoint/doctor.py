@@ -96,7 +96,7 @@ def _threads() -> Finding:
 def _memory() -> Finding:
     found = machine.memory()
     if found.available is None:
-        text = _("unknown, so nothing keeps a model from being loaded that does not fit")
+        text = _("unknown, so a model that does not fit cannot be refused")
     elif found.limit is None:
         text = _("{total}, {available} free")
     else:

@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> None:
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise StageMissing(
-            _("There is no Jupyter beside this Python."),
+            _("Jupyter is not installed beside this Python."),
             next=_("Use the image that this makes: ./llmdeploy build-image --engine itrex"),
         )
     token = os.environ.setdefault(VARIABLE, secrets.token_hex(24))

@@ -62,7 +62,7 @@ def restore(
         ):
             raise UsageFailure(
                 _("{path} is an environment without the inference engine.").format(path=packed),
-                _("No image could be made of it."),
+                _("No image could be built from it."),
                 _("To restore it as it is: ./llmdeploy unpack-env FILE --dest DIR"),
             )
         _require_fit(variant, work / "restored", packed)
@@ -112,7 +112,7 @@ def unpack_prebuilt(
     if known is None and not trust_on_first_use:
         raise UsageFailure(
             _("The hash of {url} is not known.").format(url=urls[0]),
-            _("Nothing is opened that came over the network and was not checked."),
+            _("Nothing from the network is opened unchecked."),
             _("Give it with --sha256; or record what comes now: --trust-on-first-use"),
         )
     place = settings.cache_dir / "environments" / (known or "unknown") / "environment.tar"
@@ -153,7 +153,7 @@ def _expected(urls: Sequence[str], file: Path | None, sha256: str | None) -> str
     if urls and not sha256:
         raise UsageFailure(
             _("With --url the option --sha256 is needed."),
-            _("Nothing is opened that came over the network and was not checked."),
+            _("Nothing from the network is opened unchecked."),
             _("Ask whoever packed the environment for its SHA-256."),
         )
     for url in urls:

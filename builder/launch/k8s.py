@@ -95,7 +95,7 @@ class Cluster:
                     name=self.deployment.name, seconds=self.deployment.patience
                 ),
                 refused.why,
-                _("What was made is undone. Set a larger patience if it was too early."),
+                _("All changes have been undone. If it only needed more time, increase patience."),
             ) from None
 
     def down(self, _folder: Path) -> None:
@@ -111,7 +111,7 @@ def _kubectl(deployment: Deployment, *words: str) -> str:
         if not failure.why:
             raise  # kubectl is not there
         raise Refused(
-            _("The cluster did not do it."),
+            _("The cluster refused the request."),
             "\n".join(line for line in failure.why.splitlines() if not KLOG.match(line)),
             _("Check what kubectl is set up for: kubectl config current-context"),
         ) from None

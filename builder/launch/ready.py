@@ -39,6 +39,6 @@ def wait(name: str, met: Callable[[], bool], patience: float, why: Callable[[], 
                     name=name, seconds=patience
                 ),
                 why(),
-                _("What was made is undone. Set a larger patience if it was too early."),
+                _("All changes have been undone. If it only needed more time, increase patience."),
             )
         time.sleep(PAUSE)

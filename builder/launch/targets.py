@@ -74,7 +74,7 @@ def write(settings: Settings, deployment: Deployment, name: str, folder: Path) -
         path = folder / file
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UsageFailure(
-                _("{path} is there already and has other content.").format(path=path),
+                _("{path} already exists with different content.").format(path=path),
                 next=_("Name another folder, or delete it."),
             )
     folder.mkdir(parents=True, exist_ok=True)

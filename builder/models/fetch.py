@@ -164,7 +164,7 @@ def _from_any(chosen: list[Source], attempt: Callable[[Source], None]) -> str:
     raise (HashMismatch if wrong else DownloadFailure)(
         _("No source delivered the right files."),
         "\n  ".join(f"{kind}: {failure.what}" for kind, failure in failures),
-        _("What is right is kept: run the same task again to go on."),
+        _("Correct files are kept: run the same task again to continue."),
     )
 
 

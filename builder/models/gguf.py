@@ -71,7 +71,7 @@ def read(path: Path) -> Header:
         if end > size:
             raise DamagedModel(
                 _("{path} is truncated or damaged.").format(path=path),
-                _("Its header speaks of more than its {size} bytes.").format(size=size),
+                _("Its header describes more than its {size} bytes.").format(size=size),
             )
     return header
 

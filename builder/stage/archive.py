@@ -91,7 +91,7 @@ def extract(archive: Path, dest: Path, *, finish: Callable[[Path], None] | None 
     dest = dest.resolve()
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise UsageFailure(
-            _("{path} is there already and is not an empty folder.").format(path=dest),
+            _("{path} already exists and is not an empty folder.").format(path=dest),
             next=_("Name a folder that does not exist yet."),
         )
     with disk.guard(dest), scratch.folder(dest.with_name(f".{dest.name}.partial")) as work:

@@ -323,9 +323,7 @@ def _require_plain(url: str, answer: requests.Response) -> None:
     """Raise DownloadFailure if bytes come that only a hash could tell from the right ones."""
     hops = [urlsplit(each.url).scheme for each in (*answer.history, answer)]
     if hops[0] == "https" and "http" in hops:
-        raise DownloadFailure(
-            _("It leads from https to http, where anybody may change what comes.")
-        )
+        raise DownloadFailure(_("It redirects from https to http, where content can be changed."))
     path = urlsplit(url).path
     encoding = answer.headers.get("Content-Encoding", "identity")
     # Many servers call the compression that a file has by itself an encoding.
@@ -371,7 +369,7 @@ def _summary(
     why = "\n  ".join(f"{url}: {failure.what}" for url, failure in zip(urls, failures, strict=True))
     if wrong:
         return HashMismatch(
-            _("What came for {name} is not what was asked for.").format(name=target.name),
+            _("What was downloaded for {name} is not what was requested.").format(name=target.name),
             why,
             _("Check the expected hash, or name another mirror."),
         )

@@ -99,15 +99,15 @@ def register(commands: Commands) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help=_("keep the answers here"),
+        help=_("folder to keep the answers in"),
     )
     parser.add_argument(
         "--resume",
         type=Path,
         metavar="FOLDER",
-        help=_("go on with the battery that was begun there; nothing else need be said"),
+        help=_("continue the battery in this folder; no other option is needed"),
     )
-    parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
+    parser.add_argument("--system", metavar="TEXT", help=_("the system prompt"))
     parser.add_argument(
         "--parallel",
         type=between(int, 1, 256),
@@ -126,7 +126,9 @@ def register(commands: Commands) -> None:
         metavar="FILE",
         help=_("ask nobody: take the answers from a printed transcript, and keep them"),
     )
-    parser.add_argument("--model-name", metavar="NAME", help=_("whose answers the transcript has"))
+    parser.add_argument(
+        "--model-name", metavar="NAME", help=_("name of the model that gave these answers")
+    )
     add_sampling(parser, DEFAULTS)
     parser.set_defaults(run=run)
 
@@ -240,9 +242,7 @@ def _contender(run: Run, plan: Plan) -> Contender:
     model = models.find(run.model)
     if _of(model, run) != run:
         raise ConfigFailure(
-            _("{name} is not the model any more that this battery began with.").format(
-                name=run.model
-            ),
+            _("{name} is no longer the model that this battery began with.").format(name=run.model),
             next=_("Start the battery anew, with all its options."),
         )
     parallel = plan.parallel or _fitting(model, len(plan.questions))

@@ -37,7 +37,7 @@ def register(commands: Commands) -> None:
     """Add the command `chat`."""
     parser = commands.add_parser("chat", help=_("talk with a model"))
     parser.add_argument("--model", metavar="NAME", help=_("which model (default: the catalogue's)"))
-    parser.add_argument("--system", metavar="TEXT", help=_("what the model is told beforehand"))
+    parser.add_argument("--system", metavar="TEXT", help=_("the system prompt"))
     add_sampling(parser, DEFAULTS)
     parser.add_argument(
         "--session",
@@ -129,7 +129,7 @@ class Chat:
             "/help": ("", _("show this list"), self._help),
             "/set": (_("NAME VALUE"), _("change an option; none: back to its default"), self._set),
             "/show": ("", _("show the model, the options and the conversation"), self._show),
-            "/system": (_("TEXT"), _("change what the model is told beforehand"), self._system),
+            "/system": (_("TEXT"), _("change the system prompt"), self._system),
             "/model": (_("NAME"), _("go on with another model"), self._change_model),
             "/clear": ("", _("forget the conversation"), self._clear),
             "/save": (_("FILE"), _("save the conversation"), self._save),

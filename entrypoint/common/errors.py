@@ -59,7 +59,7 @@ class DownloadFailure(Failure):
 class UnsafeArchive(Failure):
     """An archive was refused before anything was written."""
 
-    code, meaning = 7, "an archive has members that would escape its folder"
+    code, meaning = 7, "an archive has members that would be written outside its folder"
 
 
 class DiskFull(Failure):

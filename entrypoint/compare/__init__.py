@@ -53,7 +53,7 @@ def register(commands: Commands) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help=_("write the report here"),
+        help=_("folder to write the report to"),
     )
     parser.add_argument("--lang", choices=("zh", "en"), help=_("the report's language"))
     parser.add_argument(

@@ -147,7 +147,7 @@ def differences(entries: Sequence[Entry]) -> list[str]:
             {(entry.run.options, entry.run.system) for entry in entries}
         ),
         _(
-            "The answers were not all computed on one machine in one way; so much for their speed."
+            "The answers were not computed on one machine in one way: do not compare their speeds."
         ): len(machines),
     }
     return [note for note, ways in notes.items() if ways > 1]

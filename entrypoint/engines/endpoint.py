@@ -249,7 +249,7 @@ class Endpoint:
             error = found if isinstance(found, dict) else {"message": found}
             said = str(error.get("message") or "")[:REASON]
         if error.get("code") == "context_length_exceeded":
-            return MessageTooLong(said, next=_("Ask with fewer words."))
+            return MessageTooLong(said, next=_("Use a shorter message."))
         ways = {
             401: _("Set the variable {key} to its key.").format(key=KEY),
             403: _("Set the variable {key} to its key.").format(key=KEY),

@@ -90,8 +90,8 @@ def register(commands: Commands) -> None:
     told = {
         "parallel": _("answers computed at once (default {default})"),
         "queue": _("requests that may wait for their turn (default {default})"),
-        "max_tokens": _("most tokens of one answer (default: up to the context)"),
-        "timeout": _("most seconds of one request, waiting included (default {default})"),
+        "max_tokens": _("token limit of an answer (default: up to the context)"),
+        "timeout": _("time limit of a request in seconds, including waiting (default {default})"),
         "drain": _("seconds that answers may take to end after SIGTERM (default {default})"),
     }
     for name, bounds in Limits.BOUNDS.items():

@@ -91,4 +91,4 @@ def of(error: Exception) -> Problem:
             return Problem(400, error.what, code="unsupported_value")
         case Failure():  # its engine is loaded again
             return Problem(503, error.what, code="engine_failed", headers={"Retry-After": "5"})
-    return Problem(500, _("The server made a mistake."), code="internal_error")
+    return Problem(500, _("Internal server error."), code="internal_error")

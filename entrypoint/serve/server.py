@@ -150,7 +150,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise AddressInUse(
-            _("{host}, port {port} cannot be served.").format(host=host, port=port),
+            _("Cannot serve on {host}, port {port}.").format(host=host, port=port),
             error.strerror or str(error),
             _("Choose another with --port or --host, or end what listens there."),
         ) from None

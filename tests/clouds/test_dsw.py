@@ -97,7 +97,7 @@ def test_an_instance_from_its_launch_to_its_end(
     launch(here)
     assert capsys.readouterr().out == "https://dsw.example.com/1\n" * 2
     assert cloud.asked.count("CreateInstance") == 1, "a second launch made another"
-    with pytest.raises(ConfigFailure, match="there already, with the image") as caught:
+    with pytest.raises(ConfigFailure, match="already exists, with the image") as caught:
         launch(here, OTHER)
     assert "teardown dsw" in caught.value.next
     dsw.status(Settings(), here)

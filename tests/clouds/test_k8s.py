@@ -296,7 +296,7 @@ def test_a_launch_that_fails_leaves_nothing(
     here: Deployment, cluster: Cluster, launch: Launch, tmp_path: Path
 ) -> None:
     cluster.refused = "/networkpolicies/"
-    with pytest.raises(Refused, match="did not do it") as caught:
+    with pytest.raises(Refused, match="refused the request") as caught:
         launch(here)
     assert "Forbidden" in caught.value.why
     assert cluster.made == {}

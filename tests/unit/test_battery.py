@@ -321,7 +321,7 @@ def test_a_battery_that_goes_on_cannot_be_changed(more: tuple[str, str]) -> None
 def test_another_model_of_the_same_name_does_not_go_on() -> None:
     ask("--output", "out")
     catalog.dump(Catalog("one", (model("one", "99"),)), Path("models"))
-    with pytest.raises(ConfigFailure, match="one is not the model any more"):
+    with pytest.raises(ConfigFailure, match="one is no longer the model"):
         resume()
     assert len(Parrot.opened) == 1
 

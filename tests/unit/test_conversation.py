@@ -110,7 +110,7 @@ def test_halves_of_characters_are_refused(tmp_path: Path, where: str) -> None:
     path = tmp_path / "talk.json"
     texts = dict.fromkeys(("system", "question", "answer"), "a") | {where: "\ud83d"}
     path.write_text(json.dumps({"schema": 1, "system": texts.pop("system"), "turns": [texts]}))
-    with pytest.raises(ConfigFailure, match=r"talk\.json .* halves of characters"):
+    with pytest.raises(ConfigFailure, match=r"talk\.json .* incomplete characters"):
         conversation.load(path)
 
 

@@ -401,7 +401,7 @@ def test_without_a_hash_a_way_from_https_to_http_is_refused(
     secure = serve(Server(status=302, location=plain.url, certificate=certificate))
     with pytest.raises(DownloadFailure) as caught:
         download.download([secure.url], target, sha256=None, size=None)
-    assert "It leads from https to http, where anybody may change what comes." in caught.value.why
+    assert "It redirects from https to http, where content can be changed." in caught.value.why
     get(target, secure)
     assert target.read_bytes() == CONTENT
 

@@ -295,6 +295,6 @@ def test_the_modes_say_that_the_memory_is_unknown(tmp_path: Path) -> None:
 
     assert all(line.endswith("unknown") for line in told("models").splitlines()[1:])
     assert [each["fits"] for each in json.loads(told("models", "--json"))] == [None] * 3
-    assert "unknown, so nothing keeps a model from being loaded" in told("doctor")
+    assert "unknown, so a model that does not fit" in told("doctor")
     memory = json.loads(told("doctor", "--json"))["memory"]
     assert memory == {"total": None, "limit": None, "available": None, "problem": None}

@@ -67,7 +67,7 @@ def call(operation: Callable[..., Answer], *arguments: Any) -> Answer:
         if not (code(error) or _is_no_answer(error)):
             raise
         raise Refused(
-            _("Alibaba Cloud did not do it: {code}.").format(code=code(error) or NO_ANSWER),
+            _("Alibaba Cloud refused the request: {code}.").format(code=code(error) or NO_ANSWER),
             str(getattr(error, "message", "") or error),
             _("Nothing of this launch is left behind; what was there before still is."),
         ) from error

@@ -40,10 +40,10 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
     before = place.look()
     if before and before.image_url != image:
         raise ConfigFailure(
-            _("{name} is there already, with the image {image}.").format(
+            _("{name} already exists, with the image {image}.").format(
                 name=place.name, image=before.image_url
             ),
-            _("What is not below /mnt/workspace would be lost."),
+            _("Everything outside /mnt/workspace would be lost."),
             _("Save it, then run: ./llmdeploy teardown dsw"),
         )
     with ExitStack() as undo:
@@ -113,7 +113,7 @@ class Place:
                 raise NotReady(
                     _("{name} failed.").format(name=self.name),
                     str(found.reason_message or ""),
-                    _("What was made is undone."),
+                    _("All changes have been undone."),
                 )
             return bool(found and found.status == "Running")
 

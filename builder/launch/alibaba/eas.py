@@ -121,7 +121,7 @@ class Place:
                 raise NotReady(
                     _("{name} failed.").format(name=self.name),
                     str(found.message or ""),
-                    _("What was made is undone."),
+                    _("All changes have been undone."),
                 )
             return bool(
                 found
@@ -166,7 +166,7 @@ def _table(deployment: Deployment) -> Eas:
         raise ConfigFailure(_("[eas] needs either instance_type or resource."))
     if deployment.port in RESERVED:
         raise ConfigFailure(
-            _("EAS has the port {port} for itself.").format(port=deployment.port),
+            _("EAS reserves the port {port}.").format(port=deployment.port),
             next=_("Set another port in deploy.toml, for example 8000."),
         )
     return deployment.eas

@@ -116,7 +116,7 @@ class Itrex:
                 _("The messages have {tokens} tokens; the model's context has {context}.").format(
                     tokens=len(tokens), context=self.context
                 ),
-                next=_("Ask with fewer words."),
+                next=_("Use a shorter message."),
             )
         with self._computing:
             kept, self._kept = self._kept, _State()

@@ -361,7 +361,7 @@ def _refusal(error: dict[str, Any]) -> Failure:
             _("The messages have {tokens} tokens; the model's context has {context}.").format(
                 tokens=error["n_prompt_tokens"], context=error["n_ctx"]
             ),
-            next=_("Ask with fewer words."),
+            next=_("Use a shorter message."),
         )
     return NotSupported(
         _("The inference engine refused a request: {reason}").format(reason=error.get("message"))

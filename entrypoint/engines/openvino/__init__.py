@@ -190,7 +190,7 @@ def _refusal(*, reason: str = "", tokens: int = 0, context: int = 0) -> Failure:
             _("The messages have {tokens} tokens; the model's context has {context}.").format(
                 tokens=tokens, context=context
             ),
-            next=_("Ask with fewer words."),
+            next=_("Use a shorter message."),
         )
     return NotSupported(_("The inference engine refused a request: {reason}").format(reason=reason))
 

@@ -30,7 +30,7 @@ def test_the_rendered_file(
         ({"eas": None}, "no table [eas]"),
         ({"eas": Eas()}, "either instance_type or resource"),
         ({"eas": Eas(instance_type="a", resource="b")}, "either instance_type or resource"),
-        ({"eas": PUBLIC, "port": 8080}, "EAS has the port 8080 for itself"),
+        ({"eas": PUBLIC, "port": 8080}, "EAS reserves the port 8080"),
     ],
 )
 def test_what_eas_would_not_take(

@@ -83,7 +83,7 @@ def test_files_are_written_and_others_are_kept(
     written = tmp_path / "out/compose.yaml"
     assert "small" in written.read_text()
     written.write_text("mine")
-    with pytest.raises(UsageFailure, match="other content"):
+    with pytest.raises(UsageFailure, match="different content"):
         targets.write(settings, small, "compose", tmp_path / "out")
     assert written.read_text() == "mine"
 
