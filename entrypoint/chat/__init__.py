@@ -10,8 +10,8 @@ import argparse
 import dataclasses
 import sys
 from argparse import Namespace
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,15 @@ def run(arguments: Namespace) -> None:
         talk.save(session)  # rather now than after the first answer if it cannot be written
     person = terminal.is_terminal()
     earlier = [turn.question for turn in talk.turns]
-    reader = terminal.person(earlier) if person else nullcontext(terminal.pipe(sys.stdin.buffer))
+    reader: AbstractContextManager[terminal.Reader] = (
+        terminal.person(earlier, offers(models))
+        if person
+        else nullcontext(terminal.pipe(sys.stdin.buffer))
+    )
     with reader as read:
         if person:
+            if talk.turns:
+                say(_("Turns loaded: {n}.").format(n=len(talk.turns)))
             say(_("Loading {name}...").format(name=models.find(model).display_name))
         chat = Chat(
             models,
@@ -79,6 +85,18 @@ def run(arguments: Namespace) -> None:
         )
         with closing(chat):
             chat.run()
+
+
+def offers(models: Catalog) -> dict[str, Iterable[str] | None]:
+    """Return the commands, and of each the words that may follow it; None: the name of a file."""
+    plain = ("/help", "/show", "/system", "/clear", "/retry", "/stats", "/bye")
+    return {
+        **dict.fromkeys(plain, ()),
+        "/set": tuple(SAMPLING),
+        "/model": [each.name for each in models.models],
+        "/save": None,
+        "/load": None,
+    }
 
 
 def _open(models: Catalog, name: str) -> Engine:
@@ -295,6 +313,10 @@ class Chat:
     def _system(self, rest: str) -> None:
         self._talk.system = rest
         self._keep()
+        if rest:
+            self._say(_("The model is told this from now on."))
+        else:
+            self._say(_("The model is told nothing beforehand any more."))
 
     def _change_model(self, rest: str) -> None:
         name = self._models.find(rest or None).name
@@ -311,6 +333,7 @@ class Chat:
         self._talk.forgotten.clear()
         self._stopped = ""
         self._keep()
+        self._say(_("The conversation is forgotten; what the model is told beforehand stays."))
 
     def _save(self, rest: str) -> None:
         path = _path(rest)

@@ -6,12 +6,15 @@ import os
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from entrypoint.common.errors import NotUtf8
 from entrypoint.common.language import _
+
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completer
 
 # Takes a prompt and returns a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C.
 Reader = Callable[[str], str]
@@ -22,11 +25,32 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
 
 
+def completer(commands: Mapping[str, Iterable[str] | None]) -> Completer:
+    """Return what the tab key offers: commands, and their words, or files where that is None."""
+    from prompt_toolkit.completion import (
+        NestedCompleter,
+        PathCompleter,
+        WordCompleter,
+        merge_completers,
+    )
+
+    files = PathCompleter(expanduser=True)
+    words: dict[str, Completer | None] = {
+        name: files if words is None else WordCompleter(list(words), sentence=True)
+        for name, words in commands.items()
+    }
+    names = WordCompleter(list(commands), sentence=True)
+    return merge_completers([names, NestedCompleter(words)], deduplicate=True)
+
+
 @contextmanager
-def person(earlier: Iterable[str]) -> Iterator[Reader]:
+def person(
+    earlier: Iterable[str], commands: Mapping[str, Iterable[str] | None]
+) -> Iterator[Reader]:
     """Yield a line editor; the up arrow brings back what was typed, and `earlier` questions.
 
-    What is typed between two prompts waits for the second one.
+    The tab key completes `commands`, see `completer`. What is typed between two prompts waits for
+    the second one.
     """
     # It would ask the terminal where the cursor is, wait for an answer, and warn if none comes.
     os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
@@ -36,6 +60,8 @@ def person(earlier: Iterable[str]) -> Iterator[Reader]:
 
     session: PromptSession[str] = PromptSession(
         history=InMemoryHistory(list(earlier)),
+        completer=completer(commands),
+        complete_while_typing=False,
         output=create_output(
             always_prefer_tty=True
         ),  # so that `chat > answers.txt` can be typed to

@@ -13,7 +13,7 @@ import pytest
 from entrypoint import conversation
 from entrypoint.__main__ import _parser
 from entrypoint.arguments import sampling
-from entrypoint.chat import Chat, terminal
+from entrypoint.chat import Chat, offers, terminal
 from entrypoint.common.catalog import Catalog, Model
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
@@ -199,6 +199,22 @@ def test_help_lists_every_command() -> None:
     told = "\n".join(Room(["/help"]).run())
     expected = "/help /set /show /system /model /clear /save /load /retry /stats /bye"
     assert re.findall(r"/\w+", told)[2:] == expected.split()
+
+
+def test_the_tab_key_knows_every_command() -> None:
+    models = Catalog("polly", (model("polly"), model("coco")))
+    told = "\n".join(Room(["/help"]).run())
+    assert set(offers(models)) == set(re.findall(r"/\w+", told)[2:])
+    assert offers(models)["/model"] == ["polly", "coco"]
+
+
+def test_what_is_changed_without_an_answer_is_said() -> None:
+    heard = Room(["/system Be brief.", "/system", "/clear"]).run()
+    assert heard[2::2] == [
+        "[The model is told this from now on.]",
+        "[The model is told nothing beforehand any more.]",
+        "[The conversation is forgotten; what the model is told beforehand stays.]",
+    ]
 
 
 def test_bye_leaves() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
 
 from builder.settings import ROOT
+from entrypoint.chat import terminal
 
 ECHO = """
 import select, sys
 from entrypoint.chat import terminal
-with terminal.person([]) as read:
+with terminal.person([], {"/bye": (), "/set": ["seed"], "/load": None}) as read:
     while True:
         try:
             print("answering", read(">>> "))
@@ -35,6 +37,28 @@ def child() -> Iterator[pexpect.spawn[str]]:
     child.expect_exact("answering one")
     yield child
     child.close(force=True)
+
+
+def test_tab_completes_commands_their_words_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk.json").touch()
+    completer = terminal.completer({"/set": ["seed", "top_p"], "/show": (), "/load": None})
+
+    def offered(typed: str) -> list[str]:
+        found = completer.get_completions(Document(typed), CompleteEvent())
+        return [typed[: len(typed) + each.start_position] + each.text for each in found]
+
+    assert offered("/") == ["/set", "/show", "/load"]
+    assert offered("/s") == ["/set", "/show"]
+    assert offered("/set ") == ["/set seed", "/set top_p"]
+    assert offered("/set t") == ["/set top_p"]
+    assert offered("/load ta") == ["/load talk.json"]
+    assert offered("/show x") == offered("What is /s") == offered("s") == []
 
 
 def test_ctrl_d_during_an_answer_leaves_after_it(child: pexpect.spawn[str]) -> None:
