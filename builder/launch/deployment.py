@@ -46,6 +46,7 @@ class K8s:
     """A Kubernetes cluster. `secret` has the API keys as its entry `keys`.
 
     `service` is the type of the Service; `allow` are CIDRs outside of the namespace that may ask.
+    With `queue`, the autoscaler looks at the requests that wait at each replica, not at the CPUs.
     """
 
     secret: str = ""
@@ -55,6 +56,7 @@ class K8s:
     allow: tuple[str, ...] = ()
     max_replicas: int = 4
     cpu_percent: int = 70
+    queue: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _sensible_k8s(k8s: K8s) -> dict[str, bool]:
         "k8s.service": k8s.service in SERVICES,
         "k8s.allow": all(map(_is_network, k8s.allow)),
         "k8s.cpu_percent": k8s.cpu_percent > 0,
+        "k8s.queue": k8s.queue >= 0,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from builder.image.base import USER
 from builder.image.layers import PREFIX
 from builder.launch import history, service
-from builder.launch.deployment import Deployment
+from builder.launch.deployment import Deployment, K8s
 from builder.settings import Settings
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed, ConfigFailure, NotReady, Refused
@@ -19,6 +19,7 @@ from entrypoint.common.language import _
 KEYS: Final = "/etc/llmdeploy"  # where the Secret is mounted; its entry is called "keys"
 KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
 KLOG: Final = re.compile(r"[EWIF]\d{4} ")  # how lines of kubectl's own log begin
+QUEUE: Final = "llmdeploy_queue"  # what the service itself calls the number of requests that wait
 LEAVE: Final = 5  # seconds until every node knows that a pod gets no more requests
 
 
@@ -244,20 +245,18 @@ def _autoscaler(deployment: Deployment) -> dict[str, Any]:
             },
             "minReplicas": deployment.replicas,
             "maxReplicas": max(deployment.k8s.max_replicas, deployment.replicas),
-            "metrics": [
-                {
-                    "type": "Resource",
-                    "resource": {
-                        "name": "cpu",
-                        "target": {
-                            "type": "Utilization",
-                            "averageUtilization": deployment.k8s.cpu_percent,
-                        },
-                    },
-                }
-            ],
+            "metrics": [_measure(deployment.k8s)],
         },
     }
+
+
+def _measure(settings: K8s) -> dict[str, Any]:
+    """Return what the autoscaler looks at, and what it aims at."""
+    if settings.queue:
+        target = {"type": "AverageValue", "averageValue": str(settings.queue)}
+        return {"type": "Pods", "pods": {"metric": {"name": QUEUE}, "target": target}}
+    use = {"type": "Utilization", "averageUtilization": settings.cpu_percent}
+    return {"type": "Resource", "resource": {"name": "cpu", "target": use}}
 
 
 def _disruption(deployment: Deployment) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import yaml
 from builder.launch import k8s
 from builder.launch.deployment import Deployment, K8s
 from entrypoint.common.errors import ConfigFailure
+from entrypoint.serve import metrics
 
 VERSIONS = ("1.25", "1.31", "1.37")
 
@@ -70,6 +71,17 @@ def test_keys_are_a_reference_and_required(described: Deployment) -> None:
     with pytest.raises(ConfigFailure, match="names no secret") as caught:
         k8s.render(replace(described, k8s=K8s()), "a@sha256:1")
     assert "kubectl create secret" in caught.value.next
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_autoscaler_may_look_at_the_queue(described: Deployment, version: str) -> None:
+    asked = replace(described, k8s=replace(described.k8s, queue=3))
+    scaler = yaml.safe_load(k8s.render(asked, "a@sha256:1")["autoscaler.yaml"])
+    kubernetes_validate.validate(scaler, version, strict=True)
+    [measure] = scaler["spec"]["metrics"]
+    assert measure["pods"]["target"] == {"type": "AverageValue", "averageValue": "3"}
+    page = metrics.page().decode()
+    assert f"# TYPE {measure['pods']['metric']['name']} gauge" in page
 
 
 def test_the_autoscaler_never_has_less_room_than_asked_for(described: Deployment) -> None:
