@@ -49,8 +49,18 @@ class Settings:
 
     @property
     def cache_dir(self) -> Path:
-        """Downloads and the engine's wheel: outside the repository, shared by its clones."""
-        return Path(os.environ.get("LLMDEPLOY_CACHE") or self.cache).expanduser()
+        """Downloads and the engine's wheel: outside the repository, shared by its clones.
+
+        Raises ConfigFailure if it is to be in the home of somebody who has none.
+        """
+        path = Path(os.environ.get("LLMDEPLOY_CACHE") or self.cache)
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise ConfigFailure(
+                _("There is no home folder for {path}.").format(path=path),
+                next=_("Set HOME, or name another folder with LLMDEPLOY_CACHE."),
+            ) from None
 
     @property
     def variant(self) -> Variant:

@@ -190,7 +190,10 @@ def _no_list(address: str) -> DownloadFailure:
 
 
 def _folder(path: str) -> Path:
-    folder = ROOT / Path(path).expanduser()
+    try:
+        folder = ROOT / Path(path).expanduser()
+    except RuntimeError:  # somebody's home, and there is no such user, or no home
+        folder = Path(path)
     if not folder.is_dir():
         raise DownloadFailure(_("{path} does not exist.").format(path=folder))
     return folder

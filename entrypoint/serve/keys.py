@@ -58,7 +58,7 @@ class Keys:
         if self._file is None:
             return self._fixed
         try:
-            found = _digests(self._file.read_text(encoding="utf-8"))
+            found = _digests(self._file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or _("It is not UTF-8.")
             raise ConfigFailure(

@@ -36,3 +36,10 @@ def test_a_base_that_may_change_is_refused(path: Path, base: str) -> None:
     path.write_text(f'base = "{base}"\n')
     with pytest.raises(ConfigFailure, match="is not pinned"):
         settings.load(path=path)
+
+
+def test_a_cache_in_the_home_of_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLMDEPLOY_CACHE", raising=False)
+    with pytest.raises(ConfigFailure, match="no home folder for ~nobodyhere/cache") as caught:
+        _ = settings.Settings(cache="~nobodyhere/cache").cache_dir
+    assert "LLMDEPLOY_CACHE" in caught.value.next

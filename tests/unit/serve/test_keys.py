@@ -24,6 +24,15 @@ def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
     assert not keys.allow("")
 
 
+def test_a_file_of_keys_may_come_from_windows(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfalpha\r\nbeta\r\n")
+    keys = Keys("", file)
+    assert keys.allow("Bearer alpha")
+    assert keys.allow("Bearer beta")
+    assert not keys.allow("Bearer ")
+
+
 def test_without_any_key_everybody_may_ask() -> None:
     keys = Keys("", None)
     assert not keys
