@@ -72,13 +72,15 @@ class Machine:
 class Turn:
     """A question, the model's whole answer, and what it cost.
 
-    `seconds` is from the question to the end of the answer. Both are None if nobody measured them.
+    `thought` is what it wrote before it answered; its tokens count in `usage`, which is None like
+    `seconds`, the time from the question to the end of the answer, if nobody measured them.
     """
 
     question: str
     answer: str
     usage: Usage | None = None
     seconds: float | None = None
+    thought: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from entrypoint.common.errors import (
 from entrypoint.common.language import _
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine
+from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine, thinking
 
 DEFAULTS = Options(temperature=0, max_tokens=512)
 PER_CORE = 8  # answers at once: more make none faster, and each takes memory
@@ -410,7 +410,8 @@ def _talk(
             return (*turns, Turn(text, "")), failure.what
         if usage is None:
             raise EngineCrashed(_("The engine ended an answer without a word about why."))
-        turns.append(Turn(text, "".join(pieces), usage, time.monotonic() - begun))
+        thought, said = thinking.split(pieces)
+        turns.append(Turn(text, said, usage, time.monotonic() - begun, thought))
         talk.turns.append(conversation.Turn(text, turns[-1].answer))
     return tuple(turns), ""
 

@@ -25,7 +25,7 @@ from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
-from entrypoint.engines import Engine, Options, Usage, open_engine
+from entrypoint.engines import Engine, Options, Usage, open_engine, thinking
 
 QUOTES = '"""'
 # Now and then a small model repeats itself without an end: an answer has one all the same.
@@ -230,15 +230,18 @@ class Chat:
                     n=gone
                 )
             )
-        answer = ""
+        answer, thinks = "", False
         try:
             with closing(self._engine.stream(self._talk.messages(question), self._options)) as all_:
-                for piece in all_:
-                    if isinstance(piece, Usage):
-                        self._usage = piece
-                    else:
-                        self._write(visible(piece))
-                        answer += piece
+                for part in thinking.apart(all_):
+                    if isinstance(part, Usage):
+                        self._usage = part
+                    elif part[0] == "answer":
+                        self._write(visible(part[1]))
+                        answer += part[1]
+                    elif not thinks:
+                        thinks = True
+                        self._say(_("The model thinks first..."))
         finally:
             self._write("\n")
         if self._usage and self._usage.finish_reason == "length":

@@ -22,7 +22,7 @@ from entrypoint.common import files
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong
 from entrypoint.common.language import _
 from entrypoint.compare.report import Question
-from entrypoint.engines import Engine, Options
+from entrypoint.engines import Engine, Options, thinking
 
 Outcome: TypeAlias = Literal["first", "second", "tie", "unclear", "refused", "failed"]
 
@@ -176,7 +176,8 @@ class Judge:
             clock = threading.Timer(LIMIT, pieces.hang_up)
             clock.start()
             try:
-                reply = "".join(piece for piece in pieces if isinstance(piece, str))
+                words = (piece for piece in pieces if isinstance(piece, str))
+                _thought, reply = thinking.split(words)
             finally:
                 clock.cancel()
         if pieces.hung_up:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
+from entrypoint.engines import Usage
+
 OPENING, CLOSING = "<think>", "</think>"
 
 Kind: TypeAlias = Literal["thought", "answer"]
@@ -69,6 +71,19 @@ class Splitter:
         if text and self._kind:
             self._begun = True
             yield self._kind, text
+
+
+def apart(stream: Iterable[str | Usage]) -> Iterator[Part | Usage]:
+    """Yield the parts of an answer that an engine streams, then its Usage if it gets that far."""
+    splitter, usage = Splitter(), None
+    for piece in stream:
+        if isinstance(piece, Usage):
+            usage = piece
+        else:
+            yield from splitter.feed(piece)
+    yield from splitter.end()
+    if usage:
+        yield usage
 
 
 def split(pieces: Iterable[str]) -> tuple[str, str]:

@@ -522,6 +522,26 @@ def test_a_full_disk_is_named() -> None:
         full.write_text("x")
 
 
+class Thinker(Parrot):
+    """Thinks before it answers."""
+
+    def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
+        yield from ("<think>\nhm", "</think>\n\n")
+        yield from super().stream(messages, options)
+
+
+def test_a_thought_is_kept_apart_from_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(battery, "open_engine", Thinker)
+    ask("--output", "out")
+    assert capsys.readouterr().out == ALL
+    turns = [turn for answer in results.load(Path("out")).answers for turn in answer.turns]
+    assert {turn.thought for turn in turns} == {"hm"}
+    assert "<think>" not in Path("out/answers.jsonl").read_text()
+    assert "hm" not in Path("out/transcript.md").read_text()
+
+
 class Chorus(Parrot):
     """Several at once: each says a piece, then waits until all have; the first one ends last."""
 

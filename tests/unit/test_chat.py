@@ -70,7 +70,9 @@ class Room:
         session: Path | None = None,
         mishaps: Iterable[BaseException | None] = (),
         talk: Conversation | None = None,
+        engine: type[Parrot] = Parrot,
     ) -> None:
+        self.engine = engine
         self.typed = iter(typed)
         self.heard: list[str] = []
         self.engines: list[Parrot] = []
@@ -90,7 +92,7 @@ class Room:
         )
 
     def open(self, name: str) -> Parrot:
-        self.engines.append(Parrot(name, self.mishaps))
+        self.engines.append(self.engine(name, self.mishaps))
         return self.engines[-1]
 
     def read(self, prompt: str) -> str:
@@ -136,6 +138,20 @@ def test_a_conversation() -> None:
         "polly: hello",
         "why?",
     ]
+
+
+class Thinker(Parrot):
+    """Thinks before it repeats the question."""
+
+    def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
+        yield from ("<thi", "nk>\nhm", "\n</think>\n", "\n")
+        yield from super()._pieces(prompt, options)
+
+
+def test_a_thought_is_no_part_of_the_answer_nor_of_the_conversation() -> None:
+    room = Room(["hello"], engine=Thinker)
+    assert room.run() == [GREETING, ">>> hello", "[The model thinks first...]", "polly: hello\n"]
+    assert [turn.answer for turn in room.talk.turns] == ["polly: hello"]
 
 
 def test_lines_between_triple_quotes_are_one_question() -> None:

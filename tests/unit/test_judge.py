@@ -102,6 +102,12 @@ def test_a_reply_counts_if_it_begins_with_a_letter(reply: str, outcome: Outcome)
     assert read(reply) == outcome
 
 
+def test_what_a_judge_thinks_is_no_verdict(hear: Hear) -> None:
+    verdicts, _judge, _oracle = hear(lambda _prompt: "<think>\nA? B?\n</think>\n\nC")
+    assert {verdict.outcome for verdict in verdicts} == {"tie"}
+    assert {verdict.reply for verdict in verdicts} == {"C"}
+
+
 def test_each_pair_is_judged_in_both_orders_and_each_dimension(hear: Hear) -> None:
     verdicts, _judge, oracle = hear(better, question("q", "logic"), question("r"))
     assert [(each.question, each.dimension, each.first, each.outcome) for each in verdicts] == [
