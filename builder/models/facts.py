@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builder.models import gguf
+from builder.models import gguf, intents
 from builder.models.intents import Intent
 from entrypoint.common.catalog import NO_ADVICE, Sampling
 
@@ -47,7 +47,7 @@ class Facts:
 def read(intent: Intent, folder: Path) -> Facts:
     """Read the files of a model in `folder`; raise DamagedModel if they are none."""
     if intent.format == "gguf":
-        return of_gguf(gguf.read(min(folder.rglob("*.gguf"))))
+        return of_gguf(gguf.read(folder / intents.locked()[intent.name][0].path))
     return of_checkpoint(folder)
 
 
