@@ -3,8 +3,9 @@
 
 /** What the server, or the way to it, answered instead of an answer. */
 export class Refusal extends Error {
-  constructor(message, status = 0) {
+  constructor({ message, code } = {}, status = 0) {
     super(message);
+    this.code = code;
     this.status = status;
   }
 }
@@ -16,7 +17,7 @@ const headers = (key) => ({
 
 async function problem(response) {
   const body = await response.json().catch(() => null);
-  return new Refusal(body?.error?.message ?? response.statusText, response.status);
+  return new Refusal(body?.error ?? { message: response.statusText }, response.status);
 }
 
 /** Return the models that are served. */
@@ -36,7 +37,7 @@ export async function description(key) {
 /** Tell whether every model is loaded. */
 export const ready = async () => (await fetch("ready")).ok;
 
-/** Yield what is streamed in answer to `question`: pieces of text, then { usage, reason }. */
+/** Yield what is streamed in answer to `question`: pieces { text } or { thought }, then { usage, reason }. */
 export async function* answer(question, key, signal) {
   const response = await fetch("v1/chat/completions", {
     method: "POST",
@@ -47,10 +48,11 @@ export async function* answer(question, key, signal) {
   if (!response.ok) throw await problem(response);
   let reason = null;
   for await (const event of events(response.body)) {
-    if (event.error) throw new Refusal(event.error.message);
+    if (event.error) throw new Refusal(event.error);
     const [choice] = event.choices;
     reason = choice?.finish_reason ?? reason;
-    if (choice?.delta.content) yield choice.delta.content;
+    if (choice?.delta.reasoning_content) yield { thought: choice.delta.reasoning_content };
+    if (choice?.delta.content) yield { text: choice.delta.content };
     if (event.usage) yield { usage: event.usage, reason };
   }
 }

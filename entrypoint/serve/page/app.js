@@ -2,7 +2,7 @@
 
 import { Refusal, answer, models, ready } from "./api.js";
 import { render } from "./markdown.js";
-import { chats, saveChats, saveSettings, settings } from "./store.js";
+import { chats, mergeChats, onOtherTab, saveChats, saveSettings, settings } from "./store.js";
 import { preferred, speak, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,12 +11,15 @@ const narrow = matchMedia("(max-width: 820px)");
 let chat = null; // the conversation on the screen
 let running = null; // { controller } while an answer comes
 let following = true; // whether the end is kept in sight
+let edited = null; // the question that is being changed
+let refused = null; // the answer that waits for a key
+let gone = []; // the conversations that were deleted last
 
 // ---- Conversations ----------------------------------------------------------------------------
 
 function newChat() {
   stop();
-  chat = { id: crypto.randomUUID?.() ?? String(Date.now()), title: "", messages: [] };
+  chat = { id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, title: "", messages: [] };
   showChat();
   showSidebar(false);
   $("question").focus();
@@ -29,39 +32,111 @@ function openChat(other) {
   showSidebar(false);
 }
 
-function removeChat(other) {
-  chats.splice(chats.indexOf(other), 1);
+/** Delete conversations, so that they can be had back until others are. */
+function removeChats(others) {
+  gone = others.map((other) => ({ ...other }));
+  for (const other of others) {
+    Object.assign(other, { deleted: true, messages: [], title: "", changed: Date.now() });
+  }
   saveChats();
-  if (other === chat) newChat();
+  $("removed").hidden = false;
+  if (others.includes(chat)) newChat();
   else showChats();
 }
 
-function keep() {
-  if (chats[0] !== chat) {
-    const at = chats.indexOf(chat);
-    if (at >= 0) chats.splice(at, 1);
-    chats.unshift(chat);
+function undoRemove() {
+  for (const each of gone) {
+    const other = chats.find(({ id }) => id === each.id) ?? chats[chats.push({}) - 1];
+    Object.assign(other, each, { deleted: false, changed: Date.now() });
   }
-  saveChats();
+  gone = [];
+  $("removed").hidden = true;
+  keepAll();
+}
+
+function renameChat(other, row) {
+  const box = element("input", "rename");
+  box.value = other.title;
+  box.setAttribute("aria-label", words.rename);
+  const done = (keeps) => {
+    if (!box.isConnected) return;
+    if (keeps && box.value.trim()) Object.assign(other, { title: box.value.trim(), changed: Date.now() });
+    keepAll();
+    showTitle();
+  };
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !composes(event)) done(true);
+    if (event.key === "Escape") done(false);
+  });
+  box.addEventListener("blur", () => done(true));
+  row.replaceChildren(box);
+  box.select();
+}
+
+/** Keep a conversation that was gone on with. */
+function keep(other = chat) {
+  other.changed = Date.now();
+  if (!chats.includes(other)) chats.unshift(other);
+  keepAll();
+}
+
+function keepAll() {
+  saveChats(chat);
   showChats();
 }
 
+function matches(other, words) {
+  const text = [other.title, ...other.messages.map(({ content }) => content)].join("\n").toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
 function showChats() {
+  const sought = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = chats.filter((each) => !each.deleted && matches(each, sought));
   $("chats").replaceChildren(
-    ...chats.map((each) => {
+    ...shown.map((each) => {
+      const row = element("li");
       const open = element("button", "chat", each.title);
       open.addEventListener("click", () => openChat(each));
       if (each === chat) open.setAttribute("aria-current", "true");
-      const remove = iconButton("trash", words.remove, () => removeChat(each));
-      return element("li", "", open, remove);
+      const rename = iconButton("pen", words.rename, () => renameChat(each, row));
+      const remove = iconButton("trash", words.remove, () => removeChats([each]));
+      row.append(open, rename, remove);
+      return row;
     }),
   );
 }
 
+/** Another tab has kept something: show it, unless an answer comes here. */
+function showOthers() {
+  const before = chat.changed;
+  mergeChats(chat);
+  if (chat.deleted) newChat();
+  else if (chat.changed !== before && !running) showChat();
+  else showChats();
+}
+
+function exportChat() {
+  const parts = chat.messages.map(({ role, content }) => `## ${role === "user" ? words.you : words.model}\n\n${content}\n`);
+  const file = new Blob([`# ${chat.title}\n\n${parts.join("\n")}`], { type: "text/markdown" });
+  const way = element("a");
+  way.href = URL.createObjectURL(file);
+  way.download = `${chat.title.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40) || "llmdeploy"}.md`;
+  way.click();
+  setTimeout(() => URL.revokeObjectURL(way.href), 1000);
+}
+
+function showTitle() {
+  $("title").textContent = chat.title;
+  document.title = chat.title ? `${chat.title} · llmdeploy` : "llmdeploy";
+}
+
 function showChat() {
+  stopEditing();
   $("messages").replaceChildren(...chat.messages.map((message) => bubble(message).row));
   $("empty").hidden = chat.messages.length > 0;
-  document.title = chat.title ? `${chat.title} · llmdeploy` : "llmdeploy";
+  $("title").hidden = $("export").disabled = !chat.messages.length;
+  showTitle();
   showChats();
   if (chat.messages.length) showEnd();
 }
@@ -93,9 +168,21 @@ function iconButton(name, label, act) {
 }
 
 async function copy(text, button) {
-  await navigator.clipboard.writeText(text);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else copyPlainly(text);
+  button.focus();
   button.replaceChildren(icon("done"));
   setTimeout(() => button.replaceChildren(icon("copy")), 1200);
+}
+
+/** Copy where the browser has no clipboard for us: over plain HTTP from another machine. */
+function copyPlainly(text) {
+  const box = element("textarea", "hidden");
+  box.value = text;
+  document.body.append(box);
+  box.select();
+  document.execCommand("copy");
+  box.remove();
 }
 
 /** Return the nodes of a message: its row, the text and the line below it. */
@@ -103,10 +190,30 @@ function bubble(message) {
   const text = element("div", "text");
   const foot = element("div", "foot");
   const row = element("li", message.role, element("div", "bubble", text), foot);
-  if (message.role === "user") text.textContent = message.content;
-  else showAnswer(text, message.content);
-  if (message.role === "assistant") showFoot(foot, message);
+  if (message.role === "user") {
+    text.textContent = message.content;
+    foot.append(
+      iconButton("copy", words.copy, (button) => copy(message.content, button)),
+      iconButton("pen", words.edit, () => edit(message)),
+      iconButton("again", words.resend, () => askAgain(chat.messages[chat.messages.indexOf(message) + 1])),
+    );
+  } else {
+    showThought(text, message);
+    showAnswer(text, message.content);
+    showFoot(foot, message);
+  }
   return { row, text, foot };
+}
+
+/** Show what a model thought, folded, above its answer. */
+function showThought(text, message) {
+  if (!message.thought) return;
+  let fold = text.previousElementSibling;
+  if (!fold) {
+    fold = element("details", "thought", element("summary", "", words.thought), element("div"));
+    text.before(fold);
+  }
+  fold.lastChild.textContent = message.thought;
 }
 
 function showAnswer(node, content) {
@@ -121,6 +228,11 @@ function showAnswer(node, content) {
 function showFoot(foot, message) {
   const note = element("span", "note", message.note ?? "");
   if (message.failed) note.classList.add("failed");
+  if (message.refused) {
+    const way = element("button", "plain", words.settings);
+    way.addEventListener("click", () => openSettings(message));
+    note.append(" ", way);
+  }
   foot.replaceChildren(
     iconButton("copy", words.copy, (button) => copy(message.content, button)),
     iconButton("again", words.again, () => askAgain(message)),
@@ -135,18 +247,40 @@ function send() {
   if (!text || running) return;
   $("question").value = "";
   fit();
+  if (edited) {
+    chat.messages.length = chat.messages.indexOf(edited);
+    showChat();
+  }
   chat.title ||= text.split("\n")[0].slice(0, 60);
   chat.messages.push({ role: "user", content: text });
   $("messages").append(bubble(chat.messages.at(-1)).row);
   $("empty").hidden = true;
+  $("title").hidden = $("export").disabled = false;
+  showTitle();
   ask();
+}
+
+/** Put a question back into the box; once it is sent, what came after it is gone. */
+function edit(message) {
+  stop();
+  edited = message;
+  $("editing").hidden = false;
+  $("question").value = message.content;
+  fit();
+  $("question").focus();
+}
+
+function stopEditing() {
+  if (edited) $("question").value = "";
+  edited = null;
+  $("editing").hidden = true;
+  fit();
 }
 
 function askAgain(message) {
   stop();
   const at = chat.messages.indexOf(message);
-  if (at < 1) return;
-  chat.messages.length = at;
+  if (at >= 1) chat.messages.length = at;
   showChat();
   ask();
 }
@@ -158,6 +292,7 @@ async function ask() {
     .map(({ role, content }) => ({ role, content }));
   const message = { role: "assistant", content: "" };
   asked.messages.push(message);
+  keep(asked);
   const { row, text, foot } = bubble(message);
   $("messages").append(row);
   row.classList.add("waiting");
@@ -171,14 +306,16 @@ async function ask() {
   const draw = () => {
     frame = 0;
     row.classList.remove("waiting");
+    showThought(text, message);
     showAnswer(text, message.content);
     if (following) showEnd();
   };
   try {
     for await (const piece of answer(question(history), settings.key, controller.signal)) {
-      if (typeof piece === "string") {
+      if (piece.text || piece.thought) {
         first ||= performance.now() - begun;
-        message.content += piece;
+        message.content += piece.text ?? "";
+        if (piece.thought) message.thought = (message.thought ?? "") + piece.thought;
         frame ||= requestAnimationFrame(draw);
       } else {
         message.note = cost(piece.usage, first, performance.now() - begun);
@@ -192,7 +329,7 @@ async function ask() {
   draw();
   showFoot(foot, message);
   if (running?.controller === controller) begin(null);
-  keep();
+  if (!asked.deleted) keep(asked);
   if (following && asked === chat) showEnd();
 }
 
@@ -218,13 +355,15 @@ function fail(message, error) {
     return;
   }
   message.failed = true;
-  message.note = error instanceof Refusal ? error.message : words.broken;
+  message.note = error instanceof Refusal ? (words.problems[error.code] ?? error.message) : words.broken;
   if (error.status === 401) {
-    message.note = words.keyNeeded;
-    openSettings();
-    $("key").focus();
+    message.note = keyHint();
+    message.refused = true;
+    openSettings(message);
   }
 }
+
+const keyHint = () => (settings.key ? words.keyWrong : words.keyNeeded);
 
 function begin(controller) {
   running = controller && { controller };
@@ -258,7 +397,9 @@ function showSidebar(open) {
   $(open ? "close-sidebar" : "open-sidebar").focus();
 }
 
-function openSettings() {
+/** Open the settings; with an answer that was `refused`, at the key, and ask again after it. */
+function openSettings(message = null) {
+  refused = message && { message, key: settings.key };
   $("system").value = settings.system;
   $("temperature").value = settings.temperature;
   $("temperature-value").textContent = settings.temperature;
@@ -266,6 +407,7 @@ function openSettings() {
   $("key").value = settings.key;
   $("theme").value = settings.theme;
   if (!$("settings").open) $("settings").showModal();
+  if (message) $("key").focus();
 }
 
 function readSettings() {
@@ -306,7 +448,7 @@ async function showModels() {
     if (found.some((each) => each.id === settings.model)) $("model").value = settings.model;
     showState();
   } catch (error) {
-    $("state").textContent = error.status === 401 ? words.keyNeeded : words.offline;
+    $("state").textContent = error.status === 401 ? keyHint() : words.offline;
   }
 }
 
@@ -324,15 +466,17 @@ $("composer").addEventListener("submit", (event) => {
   send();
 });
 $("question").addEventListener("input", fit);
+// While a Chinese word is composed, Enter chooses it; Safari tells by the code alone.
+const composes = (event) => event.isComposing || event.keyCode === 229;
 $("question").addEventListener("keydown", (event) => {
-  // While a Chinese word is composed, Enter chooses it.
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !composes(event)) {
     event.preventDefault();
     send();
   }
 });
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && running) stop();
+  else if (event.key === "Escape" && edited) stopEditing();
   if (event.key === "Escape") showSidebar(false);
   if (event.altKey && event.code === "KeyN") {
     event.preventDefault();
@@ -362,14 +506,22 @@ $("language").addEventListener("click", () => {
   saveSettings();
   dress();
 });
-$("open-settings").addEventListener("click", openSettings);
+$("open-settings").addEventListener("click", () => openSettings());
+$("settings").addEventListener("close", () => {
+  const { message, key } = refused ?? {};
+  refused = null;
+  if (message && settings.key !== key && chat.messages.includes(message)) askAgain(message);
+});
+$("search").addEventListener("input", showChats);
+$("undo").addEventListener("click", undoRemove);
+$("export").addEventListener("click", exportChat);
+$("cancel").addEventListener("click", stopEditing);
+onOtherTab(showOthers);
 $("settings").addEventListener("input", readSettings);
 $("forget").addEventListener("click", () => {
   if (!confirm(words.reallyForget)) return;
-  chats.length = 0;
-  saveChats();
   $("settings").close();
-  newChat();
+  removeChats(chats.filter((each) => !each.deleted));
 });
 narrow.addEventListener("change", () => {
   document.body.classList.remove("sidebar");
@@ -381,7 +533,7 @@ addEventListener("pagehide", () => {
 });
 
 $("sidebar").inert = narrow.matches;
-chat = chats[0] ?? null;
+chat = chats.find((each) => !each.deleted) ?? null;
 dress();
 if (chat) showChat();
 else newChat();

@@ -1,75 +1,68 @@
 // Markdown as DOM nodes. Text only ever becomes text: there is no way from an answer to HTML.
+//
+// markdown-it reads CommonMark and tells what it found as tokens; its own writer of HTML is not
+// used. Formulas become MathML by temml, which is loaded before this module.
 
 import { highlight } from "./highlight.js";
+import MarkdownIt from "./vendor/markdown-it.js";
 
-const FENCE = /^\s{0,3}(`{3,}|~{3,})\s*([^\s`]*)/;
-const HEADING = /^(#{1,6})\s+(.*?)#*\s*$/;
-const RULE = /^\s{0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const QUOTE = /^\s{0,3}>\s?/;
-const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+/;
-const TABLE = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
-const INLINE =
-  /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]+?)\*\*|\*(?=\S)([^*]+?)\*|(?<![\w])_(?=\S)([^_]+?)_(?!\w)|~~([\s\S]+?)~~|\[([^\]]*)\]\(([^()\s]+)\)|(https?:\/\/[^\s<>"'`)\]}]+)|\\([\\`*_{}[\]()#+\-.!~|>])/g;
+const FORMULAS = [
+  ["\\(", "\\)", false],
+  ["\\[", "\\]", true],
+  ["$$", "$$", true],
+];
+// An address ends before the punctuation of the sentence that it stands in, Chinese or not.
+const ADDRESS = /https?:\/\/[^\s<>"'`()[\]{}\u3000-\u303f\uff00-\uffef\u2018-\u201d\u2026]+(?<![.,:;!?*_~])/g;
+const TASK = /^\[([ xX])\]\s+/;
 
-/** Cut a text into blocks: arrays of lines, each with a kind. */
-export function blocks(text) {
-  const lines = text.replaceAll("\r\n", "\n").split("\n");
+const parser = new MarkdownIt({ breaks: true });
+parser.inline.ruler.before("escape", "formula", formula);
+parser.block.ruler.before("fence", "formula", formulas, { alt: ["paragraph", "blockquote", "list"] });
+parser.validateLink = (target) => /^(https?:|mailto:)/i.test(target);
+
+/** Show `text` in `node`. Blocks that are there already stay, so that an answer can grow. */
+export function render(node, text) {
+  const source = text.split("\n");
+  const wanted = blocks(parser.parse(text, {}));
+  const shown = (node.shown ??= []);
+  let same = 0;
+  const lines = ([{ map }]) => source.slice(...map).join("\n");
+  while (same < wanted.length && same < shown.length && shown[same] === lines(wanted[same])) same += 1;
+  while (node.childNodes.length > same) node.lastChild.remove();
+  shown.length = same;
+  for (const block of wanted.slice(same)) {
+    node.append(build(block));
+    shown.push(lines(block));
+  }
+}
+
+/** Cut a flat list of tokens into the outermost blocks. */
+function blocks(tokens) {
   const found = [];
-  for (let at = 0; at < lines.length; ) {
-    const line = lines[at];
-    const begin = at;
-    let kind = "paragraph";
-    if (!line.trim()) {
-      at += 1;
-      continue;
-    }
-    const fence = FENCE.exec(line);
-    if (fence) {
-      kind = "code";
-      do at += 1;
-      while (at < lines.length && !lines[at].trim().startsWith(fence[1]));
-      at += 1;
-    } else if (HEADING.test(line)) {
-      kind = "heading";
-      at += 1;
-    } else if (RULE.test(line)) {
-      kind = "rule";
-      at += 1;
-    } else if (QUOTE.test(line)) {
-      kind = "quote";
-      while (at < lines.length && QUOTE.test(lines[at])) at += 1;
-    } else if (ITEM.test(line)) {
-      kind = "list";
-      do at += 1;
-      while (at < lines.length && (inList(lines[at]) || (!lines[at].trim() && inList(lines[at + 1] ?? ""))));
-    } else if (line.includes("|") && TABLE.test(lines[at + 1] ?? "")) {
-      kind = "table";
-      do at += 1;
-      while (at < lines.length && lines[at].includes("|"));
-    } else {
-      do at += 1;
-      while (at < lines.length && lines[at].trim() && !starts(lines[at]));
-    }
-    found.push({ kind, lines: lines.slice(begin, at) });
+  for (const token of tokens) {
+    if (token.level === 0 && token.nesting >= 0) found.push([]);
+    found.at(-1).push(token);
   }
   return found;
 }
 
-const inList = (line) => ITEM.test(line) || /^\s{2,}\S/.test(line);
-const starts = (line) => [FENCE, HEADING, RULE, QUOTE, ITEM].some((rule) => rule.test(line));
-
-/** Show `text` in `node`. Blocks that are there already stay, so that an answer can grow. */
-export function render(node, text) {
-  const wanted = blocks(text);
-  const shown = (node.shown ??= []);
-  let same = 0;
-  while (same < wanted.length && same < shown.length && shown[same] === wanted[same].lines.join("\n")) same += 1;
-  while (node.childNodes.length > same) node.lastChild.remove();
-  shown.length = same;
-  for (const block of wanted.slice(same)) {
-    node.append(MAKERS[block.kind](block.lines));
-    shown.push(block.lines.join("\n"));
+/** Return the nodes that tokens tell of. */
+function build(tokens) {
+  const root = document.createDocumentFragment();
+  const open = [root];
+  for (const token of tokens) {
+    const here = open.at(-1);
+    if (token.nesting < 0) {
+      open.pop();
+    } else if (token.nesting > 0) {
+      const [outer, inner] = token.hidden ? [null, here] : opened(token);
+      if (outer) here.append(outer);
+      open.push(inner);
+    } else {
+      here.append(...single(token, here));
+    }
   }
+  return root;
 }
 
 function make(tag, ...children) {
@@ -78,120 +71,164 @@ function make(tag, ...children) {
   return node;
 }
 
-const MAKERS = {
-  paragraph: (lines) => make("p", inline(lines.join("\n"))),
-  heading([line]) {
-    const [, marks, title] = HEADING.exec(line);
-    // The page's own heading is above those of an answer.
-    return make(`h${Math.min(6, marks.length + 1)}`, inline(title));
-  },
-  rule: () => make("hr"),
-  quote(lines) {
-    const quote = make("blockquote");
-    render(quote, lines.map((line) => line.replace(QUOTE, "")).join("\n"));
-    return quote;
-  },
-  code(lines) {
-    const [, fence, language] = FENCE.exec(lines[0]);
-    const closed = lines.length > 1 && lines.at(-1).trim().startsWith(fence);
-    const body = lines.slice(1, closed ? -1 : undefined).join("\n");
-    const head = make("div", make("span", language || "text"));
-    head.className = "code-head";
-    const code = make("div", head, make("pre", make("code", highlight(body, language))));
-    code.className = "code";
-    return code;
-  },
-  list(lines) {
-    const [, indent, mark] = ITEM.exec(lines[0]);
-    const ordered = /\d/.test(mark);
-    const list = make(ordered ? "ol" : "ul");
-    if (ordered) list.start = Number.parseInt(mark, 10);
-    let item = [];
-    const end = () => {
-      const node = make("li");
-      const [first, ...more] = item;
-      const step = Math.min(...more.filter((line) => line.trim()).map((line) => line.search(/\S/)), 99);
-      const rest = more.map((line) => line.slice(step));
-      const nested = rest.findIndex((line) => starts(line) || !line.trim());
-      const own = nested < 0 ? rest : rest.slice(0, nested);
-      node.append(inline([first, ...own].join("\n")));
-      if (nested >= 0) {
-        const inner = make("div");
-        render(inner, rest.slice(nested).join("\n"));
-        node.append(...inner.childNodes);
-      }
-      list.append(node);
-    };
-    for (const line of lines) {
-      const match = ITEM.exec(line);
-      if (match && match[1].length <= indent.length + 1) {
-        if (item.length) end();
-        item = [line.slice(match[0].length)];
-      } else {
-        item.push(line);
-      }
+/** Return the node that a token opens, and the one in it that the next ones go into. */
+function opened(token) {
+  const whole = (node) => [node, node];
+  switch (token.type) {
+    case "heading_open":
+      // The page's own heading is above those of an answer.
+      return whole(make(`h${Math.min(6, Number(token.tag[1]) + 1)}`));
+    case "ordered_list_open": {
+      const list = make("ol");
+      list.start = token.attrGet("start") ?? 1;
+      return whole(list);
     }
-    end();
-    return list;
-  },
-  table([head, rule, ...rows]) {
-    const sides = cells(rule).map((cell) => (/:$/.test(cell) ? (/^:/.test(cell) ? "center" : "right") : "left"));
-    const row = (tag, line) =>
-      make(
-        "tr",
-        ...cells(line).map((cell, column) => {
-          const node = make(tag, inline(cell));
-          node.className = sides[column] ?? "left";
-          return node;
-        }),
-      );
-    const table = make("table", make("thead", row("th", head)), make("tbody", ...rows.map((line) => row("td", line))));
-    const frame = make("div", table);
-    frame.className = "table";
-    return frame;
-  },
-};
-
-const cells = (line) =>
-  line
-    .trim()
-    .replace(/^\||\|$/g, "")
-    .split(/(?<!\\)\|/)
-    .map((cell) => cell.trim());
-
-function inline(text) {
-  const shown = document.createDocumentFragment();
-  let end = 0;
-  for (const match of text.matchAll(INLINE)) {
-    const [whole, , code, strong, star, under, struck, label, target, address, escaped] = match;
-    plain(shown, text.slice(end, match.index));
-    end = match.index + whole.length;
-    if (code !== undefined) shown.append(make("code", code.trim()));
-    else if (strong) shown.append(make("strong", inline(strong)));
-    else if (star ?? under) shown.append(make("em", inline(star ?? under)));
-    else if (struck) shown.append(make("del", inline(struck)));
-    else if (target) shown.append(link(target, label || target));
-    else if (address) shown.append(link(address, address));
-    else shown.append(escaped);
+    case "table_open": {
+      const table = make("table");
+      const frame = make("div", table);
+      frame.className = "table";
+      frame.tabIndex = 0; // it scrolls
+      return [frame, table];
+    }
+    case "th_open":
+    case "td_open": {
+      const cell = make(token.tag);
+      cell.className = token.attrGet("style")?.split(":")[1] ?? "left";
+      return whole(cell);
+    }
+    case "link_open":
+      return whole(link(token.attrGet("href")));
+    default:
+      return whole(make(token.tag));
   }
-  plain(shown, text.slice(end));
-  return shown;
 }
 
-/** Add text, with a line break wherever the writer made one. */
-function plain(node, text) {
-  text.split("\n").forEach((line, number) => {
-    if (number) node.append(make("br"));
-    node.append(line);
-  });
+/** Return the nodes of a token that stands alone. */
+function single(token, parent) {
+  switch (token.type) {
+    case "inline":
+      return [inline(token.children, parent)];
+    case "fence":
+    case "code_block":
+      return [code(token.content.replace(/\n$/, ""), token.info.trim().split(/\s+/)[0])];
+    case "code_inline":
+      return [make("code", token.content)];
+    case "formula":
+      return [typeset(token)];
+    case "hr":
+      return [make("hr")];
+    case "softbreak":
+    case "hardbreak":
+      return [make("br")];
+    case "image":
+      return [link(token.attrGet("src"), token.content || token.attrGet("src"))];
+    default:
+      return parent.closest?.("a") ? [token.content] : addresses(token.content);
+  }
 }
 
-/** Return a link if it leads to the web, else its words alone. */
-function link(target, label) {
-  if (!/^(https?:|mailto:)/i.test(target)) return document.createTextNode(label);
-  const node = make("a", label);
+/** Return a paragraph's content; where it begins a list's item, a task's box is one. */
+function inline(children, parent) {
+  const item = parent.nodeName === "P" ? parent.parentNode : parent;
+  const task = item.nodeName === "LI" && !parent.childNodes.length && TASK.exec(children[0]?.content ?? "");
+  if (!task) return build(children);
+  children[0].content = children[0].content.slice(task[0].length);
+  item.className = "task";
+  const mark = make("span", task[1] === " " ? "☐ " : "☑ ");
+  const content = build(children);
+  mark.className = "mark";
+  content.prepend(mark);
+  return content;
+}
+
+function code(body, language) {
+  const head = make("div", make("span", language || "text"));
+  head.className = "code-head";
+  const text = make("pre", make("code", highlight(body, language)));
+  text.tabIndex = 0; // it scrolls
+  const frame = make("div", head, text);
+  frame.className = "code";
+  return frame;
+}
+
+/** Return text with its addresses as links. */
+function addresses(text) {
+  const nodes = [];
+  let end = 0;
+  for (const match of text.matchAll(ADDRESS)) {
+    nodes.push(text.slice(end, match.index), link(match[0], match[0]));
+    end = match.index + match[0].length;
+  }
+  return [...nodes, text.slice(end)];
+}
+
+function link(target, ...label) {
+  const node = make("a", ...label);
   node.href = target;
   node.target = "_blank";
   node.rel = "noopener noreferrer";
   return node;
+}
+
+// ---- Formulas ---------------------------------------------------------------------------------
+
+/** Return a formula as MathML, or as it was written if it is none. */
+function typeset({ content, block, markup }) {
+  const node = make(block ? "div" : "span");
+  node.className = "formula";
+  if (block) node.tabIndex = 0; // it scrolls
+  try {
+    globalThis.temml.render(content, node, { displayMode: block, throwOnError: true, maxExpand: 200, maxSize: [20, 20] });
+  } catch {
+    node.textContent = markup;
+  }
+  return node;
+}
+
+/** A rule of markdown-it: a formula within a paragraph. */
+function formula(state, silent) {
+  const found = FORMULAS.find(([begin]) => state.src.startsWith(begin, state.pos));
+  if (!found) return false;
+  const [begin, end, block] = found;
+  state.unclosed ??= new Set(); // so that many beginnings without an end are sought once
+  if (state.unclosed.has(end)) return false;
+  const at = state.src.indexOf(end, state.pos + begin.length);
+  if (at < 0) state.unclosed.add(end);
+  if (at < 0 || at >= state.posMax) return false;
+  if (!silent) {
+    const token = state.push("formula", "", 0);
+    token.content = state.src.slice(state.pos + begin.length, at);
+    token.markup = begin + token.content + end;
+    token.block = block;
+  }
+  state.pos = at + end.length;
+  return true;
+}
+
+/** A rule of markdown-it: a formula of whole lines, in which nothing else is Markdown. */
+function formulas(state, startLine, endLine, silent) {
+  const line = (number) => state.src.slice(state.bMarks[number] + state.tShift[number], state.eMarks[number]).trim();
+  const found = FORMULAS.find(([begin, , block]) => block && line(startLine).startsWith(begin));
+  if (!found || state.sCount[startLine] - state.blkIndent >= 4) return false;
+  const [begin, end] = found;
+  let text = line(startLine).slice(begin.length);
+  let at = startLine;
+  state.unclosed ??= new Set();
+  if (state.unclosed.has(end) && !text.endsWith(end)) return false;
+  while (!text.endsWith(end)) {
+    at += 1;
+    if (at >= endLine || state.sCount[at] < state.blkIndent) {
+      if (at >= endLine) state.unclosed.add(end);
+      return false;
+    }
+    text += `\n${line(at)}`;
+  }
+  if (silent) return true;
+  const token = state.push("formula", "", 0);
+  token.content = text.slice(0, -end.length);
+  token.markup = begin + text;
+  token.block = true;
+  token.map = [startLine, at + 1];
+  state.line = at + 1;
+  return true;
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from entrypoint.common.errors import MessageTooLong
+from entrypoint.serve.keys import Keys
 from tests.contrast import contrast
 from tests.served import Served, serving
 
@@ -55,7 +58,7 @@ def test_a_person_types_and_reads_and_finds_it_again_after_a_reload(
 ) -> None:
     page = open_page
     page.goto(f"http://127.0.0.1:{served.port}/")
-    assert page.locator("h1").inner_text() == "有什么可以帮您？"
+    assert page.locator("#empty h1").inner_text() == "有什么可以帮您？"
     page.fill("#question", "第一行")
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("第二行")
@@ -94,6 +97,198 @@ def test_links_lead_to_the_web_only_and_code_is_coloured(served: Served, open_pa
     assert page.locator("li.assistant a").evaluate_all("all => all.map(a => a.href)") == [
         "https://example.org/"
     ]
+
+
+RICH = r"""# One
+***both***，见 https://example.org/b_c?q=1。然后（http://a.example/路）。
+- [ ] open
+- [x] done
+  1. nested
+     - deeper
+
+    \[not code\]
+
+行内 \(a^2\)，以及
+\[
+\frac{1}{3}
+\]
+$$x < y$$
+和 \(\wrong{\) 与 \(没有结尾"""
+SHOWN = {
+    "h2": ["One"],
+    "em > strong": ["both"],
+    "a": ["https://example.org/b_c?q=1", "http://a.example/路"],
+    ".task .mark": ["☐ ", "☑ "],
+    "ul ol ul > li": ["deeper"],
+    "math msup": ["a2"],
+    "math[display=block] mfrac": ["13"],
+    "math[display=block] mo": ["<"],
+    ".formula:not(:has(math))": [r"\(\wrong{\)"],
+}
+
+
+def test_an_answer_is_commonmark_with_formulas(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, RICH)
+    page.wait_for_selector(".note:has-text('词元')")
+    texts = "all => all.map(node => node.textContent)"
+    shown = {tag: page.locator(f"li.assistant {tag}").evaluate_all(texts) for tag in SHOWN}
+    assert shown == SHOWN
+    assert last(page).endswith("(没有结尾")
+
+
+GROWING = " ".join("`" * length for length in range(1, 400))
+
+
+@pytest.mark.parametrize("text", ["[" * 32_000, GROWING, r"\(" * 16_000, "$$\n" * 10_000])
+def test_hostile_markdown_is_shown_at_once(served: Served, open_page: Page, text: str) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    took = page.evaluate(
+        """async (text) => {
+          const { render } = await import("/page/markdown.js");
+          const begun = performance.now();
+          render(document.createElement("div"), text);
+          return performance.now() - begun;
+        }""",
+        text,
+    )
+    assert took < 5000  # milliseconds; some 300 on two cores, and minutes in a row if it grew
+
+
+def test_a_question_is_changed_asked_again_and_copied(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    for number, text in enumerate(("one", "two"), 1):
+        ask(page, text)
+        page.wait_for_function(f"document.querySelectorAll('.assistant .note').length == {number}")
+        page.wait_for_selector("#send:visible")
+    page.locator("li.user").first.get_by_label("复制").click()
+    page.fill("#question", "")
+    page.focus("#question")
+    page.keyboard.press("Control+v")
+    assert page.input_value("#question") == "one"
+    page.locator("li.user").first.get_by_label("修改此问题").click()
+    assert page.input_value("#question") == "one"
+    ask(page, "three")
+    page.wait_for_selector("li.assistant p:text-is('three')")
+    assert page.locator("li.user .text").all_inner_texts() == ["three"]
+    page.wait_for_selector("#send:visible")
+    page.locator("li.user").get_by_label("重新提问").click()
+    page.wait_for_selector("#send:visible")
+    page.wait_for_function("document.querySelectorAll('.assistant').length == 1")
+    assert len(served.engine.asked) >= 4
+
+
+def test_conversations_are_listed_at_once_renamed_sought_and_had_back(
+    slow: Served, open_page: Page
+) -> None:
+    page = open_page
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.goto(f"http://127.0.0.1:{slow.port}/")
+    ask(page, "first")
+    assert page.locator(".chat").all_inner_texts() == ["first"]
+    slow.engine.go.set()
+    page.wait_for_selector(".note:has-text('词元')")
+    page.keyboard.press("Alt+n")
+    ask(page, "second")
+    page.wait_for_selector(".note:has-text('词元')")
+    page.hover("#chats li >> nth=0")
+    page.locator("#chats").get_by_label("重命名").first.click()
+    page.keyboard.type("苹果")
+    page.keyboard.press("Enter")
+    assert page.locator(".chat").all_inner_texts() == ["苹果", "first"]
+    page.fill("#search", "second")
+    assert page.locator(".chat").all_inner_texts() == ["苹果"]
+    page.fill("#search", "")
+    page.hover("#chats li >> nth=0")
+    page.locator("#chats").get_by_label("删除").first.click()
+    assert page.locator(".chat").all_inner_texts() == ["first"]
+    page.click("#undo")
+    page.reload()
+    assert page.locator(".chat").all_inner_texts() == ["苹果", "first"]
+    assert last(page) == "second"
+    with page.expect_download() as download:
+        page.click("#export")
+    assert download.value.suggested_filename == "苹果.md"
+    assert "second" in download.value.path().read_text(encoding="utf-8")
+
+
+def test_two_tabs_lose_nothing(served: Served, open_page: Page) -> None:
+    one, address = open_page, f"http://127.0.0.1:{served.port}/"
+    one.goto(address)
+    two = one.context.new_page()
+    two.goto(address)
+    for page, text in ((one, "甲"), (two, "乙"), (one, "丙")):
+        ask(page, text)
+        page.wait_for_selector(f"li.assistant p:text-is('{text}')")
+        page.wait_for_selector("#send:visible")
+    two.reload()
+    assert sorted(two.locator(".chat").all_text_contents()) == ["乙", "甲"]
+    two.evaluate("document.querySelectorAll('.chat')[0].click()")
+    assert two.locator("li.user .text").all_inner_texts() == ["甲", "丙"]
+
+
+def test_enter_that_chooses_a_composed_word_does_not_send(served: Served, open_page: Page) -> None:
+    page = open_page
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    page.fill("#question", "nihao")
+    for facts in ("isComposing: true", "keyCode: 229"):
+        page.evaluate(
+            "document.getElementById('question').dispatchEvent(new KeyboardEvent("
+            f"'keydown', {{key: 'Enter', bubbles: true, {facts}}}))"
+        )
+    assert page.locator("#messages li").count() == 0
+    page.keyboard.press("Enter")
+    page.wait_for_selector("li.assistant")
+
+
+def test_a_thought_is_shown_folded(served: Served, open_page: Page) -> None:
+    page = open_page
+    deltas = [{"reasoning_content": "嗯，"}, {"reasoning_content": "想。"}, {"content": "好。"}]
+    events: list[dict[str, object]] = [{"choices": [{"delta": delta}]} for delta in deltas]
+    events.append({"choices": [], "usage": {"completion_tokens": 3}})
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body))
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    ask(page, "hi")
+    page.wait_for_selector(".note:has-text('词元')")
+    assert last(page) == "好。"
+    assert page.locator(".thought").text_content() == "思考过程嗯，想。"
+    assert not page.locator(".thought div").is_visible()
+
+
+def test_a_missing_key_leads_to_the_settings_and_the_question_is_asked_again(
+    chromium: Browser,
+) -> None:
+    with serving(keys=Keys("sesame", None)) as locked:
+        page = chromium.new_page(locale="zh-CN")
+        page.goto(f"http://127.0.0.1:{locked.port}/")
+        ask(page, "hi")
+        page.wait_for_selector("#settings[open]")
+        assert page.locator(".note.failed").inner_text().startswith("此服务需要密钥")
+        assert page.evaluate(FOCUSED) == "key"
+        page.keyboard.type("wrong")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".note.failed:has-text('不认识此密钥')")
+        page.wait_for_selector("#settings[open]")
+        page.fill("#key", "sesame")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".note:has-text('词元')")
+        assert page.locator("li.user .text").all_inner_texts() == ["hi"]
+        page.close()
+
+
+def test_what_the_server_refuses_is_told_in_the_language_of_the_page(chromium: Browser) -> None:
+    with serving() as served:
+        page = chromium.new_page(locale="zh-CN")
+        served.engine.mishap = MessageTooLong("The message has 9 tokens too many.")
+        page.goto(f"http://127.0.0.1:{served.port}/")
+        ask(page, "hi")
+        page.wait_for_selector(".note.failed:has-text('对话超出模型的上下文长度')")
+        page.close()
 
 
 def test_stop_ends_an_answer_and_the_next_one_comes(slow: Served, open_page: Page) -> None:
@@ -190,10 +385,10 @@ def test_on_a_phone_the_keyboard_goes_through_the_conversations_and_back(
     page.focus("#open-sidebar")
     page.keyboard.press("Enter")
     visited = []
-    for _step in range(4):
+    for _step in range(6):
         visited.append(page.evaluate(FOCUSED))
         page.keyboard.press("Tab")
-    assert visited == ["close-sidebar", "new", "chat", "icon small"], "what the veil covers is left"
+    assert visited == ["close-sidebar", "new", "search", "chat", "icon small", "icon small"]
     page.keyboard.press("Escape")
     assert page.evaluate(FOCUSED) == "open-sidebar"
     page.keyboard.press("Enter")

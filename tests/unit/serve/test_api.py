@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -447,11 +448,19 @@ def test_the_page_comes_with_a_policy_that_lets_nothing_else_run(served: Served)
     assert served.ask("GET", "/page/../__init__.py")[0] == 404
 
 
+SHOWN = {".html", ".js", ".css", ".svg"}
+
+
 def test_no_address_outside_is_in_the_pages() -> None:
     from entrypoint.serve import app
 
-    for path in Path(app.PAGE).iterdir():
-        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    harmless = re.compile(
+        r"http://www\.w3\.org/(2000/svg|1998/Math/MathML)"  # names
+        r"|https://github\.com/markdown-it/markdown-it @license"  # a comment
+        r"|http://\$\{"  # put before what may be an address, to take it apart
+    )
+    for path in (path for path in Path(app.PAGE).rglob("*.*") if path.suffix in SHOWN):
+        text = harmless.sub("", path.read_text(encoding="utf-8"))
         assert "innerHTML" not in text
         assert "https://" not in text, path
         assert "http://" not in text, path
