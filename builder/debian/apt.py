@@ -35,9 +35,10 @@ def mirrors() -> dict[str, list[str]]:
     addresses: dict[str, list[str]] = {name: [] for name in ARCHIVES}
     if shutil.which("apt-get") is None:
         return addresses
-    for line in run(["apt-get", "indextargets", "--format", TARGETS]).splitlines():
+    ask = ("apt-get", "indextargets", "--format", TARGETS)
+    # Before the first `apt-get update`, as in a new container, nobody knows an address's origin.
+    for line in (run(ask) or run([*ask, "--no-release-info"])).splitlines():
         origin, address, release = line.split("|")
-        # Before the first `apt-get update` nobody knows an origin.
         if origin == "Debian" or "$" in origin:
             name = "debian-security" if "-security" in release else "debian"
             addresses[name].append(address.rstrip("/"))

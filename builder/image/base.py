@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.debian import deb, store
-from builder.debian.root import way
+from builder.debian import deb, lock, store
 from builder.debian.store import Deb
 from builder.settings import Settings
 from builder.stage import receipt, report, scratch
@@ -16,7 +15,7 @@ from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
-# For a machine that cannot enter a root, and so compiles against its own C library.
+# For a machine that compiles against another C library.
 OWN = (
     "base-files",
     "libc6",
@@ -55,12 +54,13 @@ ACCOUNTS = {
 def packages(settings: Settings) -> list[Deb]:
     """Return the base's packages, fetched once; raise DownloadFailure or CommandFailed.
 
-    They are the locked ones, unless the engine was compiled against this machine's own C library.
+    They are the locked ones where the engine is compiled against that C library: on the locked
+    release of Debian. Elsewhere they are this machine's own.
     """
-    if way() is not None:
+    release = platform.freedesktop_os_release()
+    if release.get("VERSION_CODENAME") == lock.intent().suite:
         return store.debs(settings, "base")
     report.say(_("The base is not of the locked Debian packages, but of this machine's own."))
-    release = platform.freedesktop_os_release()
     name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
     target = settings.cache_dir / "base" / name
     if not target.is_dir():

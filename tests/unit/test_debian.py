@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder.debian import apt, deb, lock, root, store
+from builder.debian import apt, deb, lock, store
 from builder.debian.lock import Package
 from builder.environment import lock as locks
+from builder.image import base
 from builder.settings import Settings
 from builder.stage import receipt
 from entrypoint.common.errors import ConfigFailure, DownloadFailure, HashMismatch
@@ -207,18 +208,6 @@ def test_the_upstream_version_is_without_debians_counts(version: str, upstream: 
     assert Package("a", version, (), "", 0, "").upstream == upstream
 
 
-def test_nothing_of_the_machine_is_seen_in_a_root(tmp_path: Path) -> None:
-    root.fill(tmp_path / "root", [])
-    assert root.way() is not None, "the engine's compiler needs one"
-    (tmp_path / "root/etc").mkdir()
-    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [
-        "dev",
-        "etc",
-        "proc",
-        "tmp",
-    ]
-
-
 def test_what_debian_has_replaced_is_named_by_architecture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,3 +234,60 @@ def test_what_debian_has_replaced_is_named_by_architecture(
         "debian-amd64.lock has gone 1.0-1, and Debian has none",
         "what has replaced packages of debian-arm64.lock cannot be told: no mirror of Debian",
     ]
+
+
+APT = """#!/bin/sh
+case "$*" in
+    *--no-release-info*) printf '%s\\n' '$(ORIGIN)|http://127.0.0.1/debian/|bookworm' ;;
+    *) cat {known} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "mirrors"),
+    [
+        (
+            (
+                "Debian|http://127.0.0.1/debian/|trixie\n"
+                "Debian|http://127.0.0.1/debian/|trixie-updates\n"
+                "Debian|http://127.0.0.1/safe/|trixie-security\n"
+                "Somebody|http://127.0.0.1/else/|trixie\n"
+            ),
+            {
+                "debian": ["http://127.0.0.1/debian"],
+                "debian-security": ["http://127.0.0.1/safe"],
+            },
+        ),
+        ("Ubuntu|http://127.0.0.1/ubuntu/|noble\n", {"debian": [], "debian-security": []}),
+        ("", {"debian": ["http://127.0.0.1/debian"], "debian-security": []}),
+    ],
+    ids=["Debian 13", "Ubuntu", "before the first update"],
+)
+def test_the_mirrors_are_those_that_this_machines_apt_takes_debian_from(
+    known: str, mirrors: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "known").write_text(known)
+    program = tmp_path / "apt-get"
+    program.write_text(APT.format(known=tmp_path / "known"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert apt.mirrors() == mirrors
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie", "noble"])
+def test_the_base_is_of_this_machines_own_packages_where_its_compiler_is_another(
+    release: str, locked: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(_names: object, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "small_2.0-1_amd64.deb").write_bytes(package("2.0-1"))
+
+    about = {"ID": "some", "VERSION_CODENAME": release}
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: about)
+    monkeypatch.setattr(base, "download", download)
+    address = mirror(tmp_path / "mirror", locked, package())
+    settings = Settings(cache=str(tmp_path / "cache"), mirrors=(address,))
+    (found,) = base.packages(settings)
+    assert found.locked == (release == "bookworm")
+    assert found.version == ("1.0-1" if found.locked else "2.0-1")

@@ -32,7 +32,6 @@ NEUTRAL = {
     "builder.environment.tarball",  # its hash is an input of its own
     "builder.debian.apt",
     "builder.debian.lock",
-    "builder.debian.root",
     "builder.debian.store",  # the packages' hashes are inputs of their own
     "builder.stage.disk",
     "builder.stage.download",
