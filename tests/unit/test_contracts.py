@@ -51,3 +51,10 @@ def test_an_import_across_the_rooms_is_refused(said: str, file: str, line: str) 
     words = line.split()
     imported = words[1] if words[0] == "import" else f"{words[1]}.{words[3]}"
     assert f"{importer} -> {imported} (" in said
+
+
+@pytest.mark.parametrize("side", ["builder", "entrypoint"])
+def test_the_picture_of_the_house_shows_every_room(side: str) -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / side).glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in page} == set()
