@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> None:
     talk, session = Conversation(), arguments.session
     if session:
         with files.writing(session):
-            begun = session.exists() and session.stat().st_size > 0
+            begun = _has_content(session)
         talk = conversation.load(session) if begun else talk
     if arguments.system is not None:
         talk.system = arguments.system
@@ -85,6 +85,15 @@ def run(arguments: Namespace) -> None:
         )
         with closing(chat):
             chat.run()
+
+
+def _has_content(path: Path) -> bool:
+    """Tell whether a file is there and not empty; the size of those in /proc does not tell."""
+    try:
+        with path.open("rb") as file:
+            return bool(file.read(1))
+    except FileNotFoundError:
+        return False
 
 
 def offers(models: Catalog) -> dict[str, Iterable[str] | None]:
