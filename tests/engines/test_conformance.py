@@ -117,8 +117,9 @@ def test_each_of_several_conversations_has_the_whole_context(open_: Open) -> Non
         long = ask("word " * 400)
         assert 400 < engine.count_tokens(long) < 512
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(lambda _: split(engine.stream(long, GREEDY)), range(2)))
-    assert all(text for text, _usage in answers)
+            ends = list(pool.map(lambda _: split(engine.stream(long, GREEDY))[1], range(2)))
+        length = engine.count_tokens(long)
+    assert [usage.prompt_tokens for usage in ends] == [length, length]
 
 
 def test_a_conversation_longer_than_the_context_is_refused_and_the_next_is_not(
