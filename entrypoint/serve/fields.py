@@ -34,7 +34,18 @@ def read(body: bytes, kind: type[Asked]) -> Asked:
     except RecursionError:
         raise Problem(400, _("The body is nested too deep."), code="invalid_value") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _require_utf8(body)
         raise _refusal(error) from None
+
+
+def _require_utf8(body: bytes) -> None:
+    """Raise Problem that names the first byte which is none of a UTF-8 text."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        words = _("The body is not UTF-8: byte {offset}, counted from 0, is 0x{value:02x}.")
+        words = words.format(offset=error.start, value=body[error.start])
+        raise Problem(400, words, code="invalid_value") from None
 
 
 def _meant(given: Any, kind: type[msgspec.Struct]) -> Any:

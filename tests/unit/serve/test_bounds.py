@@ -158,3 +158,18 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(
 def test_deep_json_is_refused(served: Served) -> None:
     status, _headers, content = served.ask("POST", "/v1/chat/completions", b"[" * 100_000)
     assert (status, json.loads(content)["error"]["code"]) == (400, "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "offset", "value"), [("gbk", 43, "0xc4"), ("utf-16", 0, "0xff")]
+)
+def test_a_body_that_is_not_utf_8_is_told_with_its_first_wrong_byte(
+    served: Served, encoding: str, offset: int, value: str
+) -> None:
+    body = '{"messages": [{"role": "user", "content": "你好"}]}'.encode(encoding)
+    status, _headers, content = served.ask("POST", "/v1/chat/completions", body)
+    error = json.loads(content)["error"]
+    assert (status, error["code"]) == (400, "invalid_value")
+    assert error["message"] == (
+        f"The body is not UTF-8: byte {offset}, counted from 0, is {value}."
+    )
