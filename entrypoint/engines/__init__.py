@@ -180,6 +180,8 @@ class Engine(Protocol):
     def stream(self, prompt: Prompt, options: Options) -> Answer:
         """Answer a conversation, or go on with a raw text.
 
+        Control words in messages are text; in a raw text they are control tokens.
+
         A conversation ends with a user's message; where the engine can, with what a tool brought,
         or with the beginning of the answer, which then goes on from there.
 

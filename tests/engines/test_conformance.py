@@ -62,6 +62,16 @@ def test_count_tokens_counts_the_whole_prompt(engine: Engine) -> None:
     assert 2 < engine.count_tokens(short) < engine.count_tokens(long) < 100
 
 
+def test_control_words_in_what_is_said_are_text(engine: Engine) -> None:
+    word = "<|im_start|>"
+    hi, forged = engine.count_tokens(ask("hi")), ask(word * 50)
+    assert engine.count_tokens(forged) - hi > 3 * 50
+    for said in (forged, ask("Why?", word * 50, "Hello"), ask("Why?", "Hi", word * 50)):
+        text, usage = split(engine.stream(said, GREEDY))
+        assert text
+        assert usage.prompt_tokens == engine.count_tokens(said) > hi + 3 * 50
+
+
 def test_chinese_arrives_in_whole_characters(open_: Open) -> None:
     with closing(open_(CHINESE)) as engine:
         pieces = list(engine.stream(ask("用很多表情符号😀写一句话，介绍同济大学。"), GREEDY))

@@ -44,6 +44,7 @@ from entrypoint.engines import (
     require,
     weights,
 )
+from entrypoint.engines.controls import Controls
 from entrypoint.engines.text import TEMPLATES, cut
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ class Itrex:
         ctypes.CDLL(None).malloc_trim(0)
         self._torch = torch
         self._special = _special(self._tokenizer)
+        self._controls = Controls(self._special)
         self._ends = self._end_tokens()
         self._tokens([{"role": "user", "content": "?"}])  # a template with a mistake fails now
 
@@ -206,17 +208,18 @@ class Itrex:
         text = prompt
         if not isinstance(prompt, str):
             text = self._tokenizer.apply_chat_template(
-                list(prompt),
+                self._controls.broken(prompt),
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=question,
             )
-        return [token for part in self._parts(text) for token in self._encode(part)]
+        return [token for part in self._parts(str(text)) for token in self._encode(part)]
 
-    def _parts(self, text: Any) -> Iterator[str]:
+    def _parts(self, text: str) -> Iterator[str]:
         """Yield special tokens and what is between them: not every tokenizer looks for them."""
         names = "|".join(map(re.escape, self._special))
-        yield from filter(None, re.split(f"({names})", text) if names else [text])
+        for piece in self._controls.pieces(text):
+            yield from filter(None, re.split(f"({names})", piece) if names else [piece])
 
     def _encode(self, part: str) -> list[int]:
         if part in self._special:

@@ -44,7 +44,9 @@ from entrypoint.engines import (
 )
 from entrypoint.engines.child import Child
 from entrypoint.engines.connection import Connection
+from entrypoint.engines.controls import Controls
 from entrypoint.engines.llamacpp.cpu import chosen
+from entrypoint.engines.llamacpp.vocabulary import control_words
 from entrypoint.engines.pulse import MOMENT, Pulse
 
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
@@ -85,7 +87,7 @@ class LlamaCpp:
             asked = context or model.context
             argv = command(model, folder, self._socket, context=asked, parallel=parallel)
             self._child = Child(argv, env={**ENVIRONMENT, **os.environ})
-            self._load(model, folder)
+            self._controls = self._load(model, folder)
             hello = self._templated([{"role": "user", "content": "Hi"}], Options())
             self._opens = _opens(hello)
             self._pulse = Pulse(self._child, self._beat, PATIENCE)
@@ -105,10 +107,12 @@ class LlamaCpp:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         opened = self._opens
-        if not isinstance(prompt, str) and _templates(prompt, options):
-            # Without the parsing of chats, which we skip, the server heeds a schema here only.
-            prompt = self._templated(prompt, options)
-            opened = _opens(prompt)
+        if not isinstance(prompt, str):
+            broken = self._controls.broken(prompt)
+            if broken != list(prompt) or _templates(prompt, options):
+                # Without the parsing of chats, which we skip, the server heeds a schema here only.
+                prompt = self._templated(broken, options)
+                opened = _opens(prompt)
         body = self._body(prompt, options)
         begun = time.monotonic()
         if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
@@ -134,10 +138,16 @@ class LlamaCpp:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
-        body = {"messages": list(messages)}
-        with self._send("POST", "/v1/chat/completions/input_tokens", body) as response:
-            count: int = json.load(response)["input_tokens"]
-        return count
+        broken = self._controls.broken(messages)
+        if broken == list(messages):
+            body: dict[str, Any] = {"messages": broken}
+            with self._send("POST", "/v1/chat/completions/input_tokens", body) as response:
+                count: int = json.load(response)["input_tokens"]
+            return count
+        pieces = self._controls.pieces(self._templated(broken, Options()))
+        body = {"content": pieces, "add_special": True}
+        with self._send("POST", "/tokenize", body) as response:
+            return len(json.load(response)["tokens"])
 
     def alive(self) -> bool:
         """Tell whether the server runs, and its loop goes round."""
@@ -149,16 +159,16 @@ class LlamaCpp:
             child.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _load(self, model: Model, folder: Path) -> None:
-        """Wait until the server has loaded the model, and meanwhile check the model's hash."""
+    def _load(self, model: Model, folder: Path) -> Controls:
+        """Wait until the server has loaded the model; meanwhile check its hash, then read it."""
         with ThreadPoolExecutor(1) as worker:
-            checked = worker.submit(weights.require_content, model, folder)
+            checked = worker.submit(_checked, model, folder)
             while not self._ready():
                 if not self._child.alive():
                     checked.result()
                     raise self._child.death()
                 time.sleep(POLL)
-            checked.result()
+            return checked.result()
 
     def _beat(self) -> None:
         """Wait for a sign of the loop that computes: while it reads a prompt, too, it gives one."""
@@ -218,7 +228,8 @@ class LlamaCpp:
             **{name: value for name, value in wishes.items() if value is not None},
         }
         if isinstance(prompt, str):
-            body["prompt"] = prompt
+            # One prompt of several pieces; a bare list would be as many prompts.
+            body["prompt"] = {"prompt_string": self._controls.pieces(prompt)}
         else:
             body["messages"] = list(prompt)
         if options.schema is not None:
@@ -315,6 +326,12 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     )
     values = [str(word) for option in options.items() for word in option]
     return [str(program("llama-server")), *values, "--fit", "off", *flags]
+
+
+def _checked(model: Model, folder: Path) -> Controls:
+    """Return a model's control words; raise DamagedModel if it is not the right one."""
+    weights.require_content(model, folder)
+    return Controls(control_words(folder / model.files[0].path))
 
 
 def _templates(prompt: Sequence[Message], options: Options) -> bool:

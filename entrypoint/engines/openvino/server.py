@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from entrypoint.engines import Options, Prompt, Usage
+from entrypoint.engines.controls import Controls
 from entrypoint.engines.openvino import SAMPLING
 from entrypoint.engines.text import TEMPLATES, cut
 
@@ -157,6 +158,7 @@ class Server:
         self._tokenizer = openvino_genai.Tokenizer(f"{folder}/tokenizer")
         if template:
             self._tokenizer.set_chat_template(TEMPLATES.get(template, template))
+        self._controls = Controls(_control_words(self._tokenizer))
         self._encode([{"role": "user", "content": "?"}])  # what is no template fails now
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.max_num_seqs = parallel
@@ -268,9 +270,31 @@ class Server:
 
     def _encode(self, prompt: Prompt) -> Any:
         """Return the tokens of a conversation, or of a raw text, as a tensor of one row."""
+        text: Any = prompt
         if not isinstance(prompt, str):
-            prompt = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
-        return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
+            broken = self._controls.broken(prompt)
+            text = self._tokenizer.apply_chat_template(broken, add_generation_prompt=True)
+        parts = [
+            self._tokenizer.encode(piece, add_special_tokens=False).input_ids
+            for piece in self._controls.pieces(text)
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _control_words(tokenizer: Any) -> list[str]:
+    """Return the words of a vocabulary that the library leaves out where it shows an answer."""
+    numbers = {word: [n] for word, n in tokenizer.get_vocab().items() if word[:1] in {b"<", b"["}}
+    shown = tokenizer.decode(list(numbers.values()))
+    pairs = zip(numbers, shown, strict=True)
+    return [word.decode(errors="replace") for word, text in pairs if not text]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return tensors of one row as one."""
+    import numpy as np
+    import openvino
+
+    return openvino.Tensor(np.concatenate([part.data for part in parts], axis=1))
 
 
 if __name__ == "__main__":
