@@ -29,11 +29,20 @@ TEMPLATE = _("chat template, if the file has none: Jinja, or chatml")
 def up(_: Context, model: str = "", name: str = "", chat_template: str = "") -> None:
     """From nothing to a chat: container engine, environment, model, image."""
     from builder import up as flow
-    from builder.models import addresses, intents
+    from builder.models import addresses
 
-    typed = model or intents.load().default
-    intent = addresses.resolve(typed, name=name, chat_template=chat_template)
-    flow.up(settings.load(), intent.name)
+    if model or name or chat_template:
+        model = addresses.resolve(model, name=name, chat_template=chat_template).name
+    flow.up(settings.load(), model)
+
+
+@stage()
+def models(_: Context) -> None:
+    """Show what each model takes, and which of them fit this machine."""
+    from builder.models import choice, intents
+    from entrypoint.common import machine
+
+    choice.show(intents.load(), machine.memory().available)
 
 
 @stage(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from builder import image
+from builder import image, variants
 from builder.image import daemon
 from builder.settings import ROOT, Settings
 from builder.stage import report
 from builder.stage.run import become
+from entrypoint.common import machine
 from entrypoint.common.errors import NoContainerEngine
 from entrypoint.common.language import _, language
 
@@ -30,10 +31,11 @@ class Program:
         return (self.python, "-m", "entrypoint")
 
 
-def up(settings: Settings, name: str) -> NoReturn:
+def up(settings: Settings, name: str = "") -> NoReturn:
     """Make whatever is missing or out of date, then become the chat with the model `name`.
 
-    Raises what the stages raise. Without a container engine the chat runs on the host.
+    Without a name it is one that is ready, else the best that fits this machine. Raises what the
+    stages raise. Without a container engine the chat runs on the host.
     """
     with report.step(_("Container engine")):
         try:
@@ -44,6 +46,7 @@ def up(settings: Settings, name: str) -> NoReturn:
             report.say(str(missing))
             report.say(_("so the same chat will run on this machine without a container"))
             contained = False
+    name = name or choose(settings, image.models(settings) if contained else ())
     prepare(settings, [name])
     if not contained:
         program = on_host(settings)
@@ -51,6 +54,22 @@ def up(settings: Settings, name: str) -> NoReturn:
     image.build(settings, image.with_model(settings, name))
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     become(command(settings.image_name, language(), "--model", name, terminal=terminal))
+
+
+def choose(settings: Settings, baked: Sequence[str]) -> str:
+    """Return the model to take where none is named; `baked` ones are in the image already."""
+    from builder.models import choice, intents
+
+    with report.step(_("Choosing a model")):
+        known, available = intents.load(), machine.memory().available
+        if ready := choice.ready(settings.ready_dir, known, available, baked):
+            report.say(
+                _("{name} is ready; for others see: ./llmdeploy models").format(name=ready[0])
+            )
+            return ready[0]
+        if settings.engine != variants.DEFAULT:  # the estimates are of llama.cpp
+            return known.default
+        return choice.best(known, available)
 
 
 def prepare(settings: Settings, names: Sequence[str]) -> None:

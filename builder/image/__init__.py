@@ -79,9 +79,14 @@ def require(settings: Settings) -> None:
         )
 
 
+def models(settings: Settings) -> Sequence[str]:
+    """Return the names of the models that the image has, none if there is no image."""
+    return _labels(daemon.connect(), settings.image_name).get(materials.MODELS, "").split(",")
+
+
 def with_model(settings: Settings, name: str) -> Sequence[str]:
     """Return the models of the image if `name` is one of them, else that one alone."""
-    baked = _labels(daemon.connect(), settings.image_name).get(materials.MODELS, "").split(",")
+    baked = models(settings)
     return baked if name in baked else [name]
 
 

@@ -54,6 +54,11 @@ def resolve(typed: str, *, name: str = "", chat_template: str = "") -> Intent:
     `name` and `chat_template` are for what is recorded. Raises UnknownModel, UsageFailure,
     ConfigFailure, DamagedModel, and DownloadFailure if a hub does not have it.
     """
+    if not typed:
+        raise UsageFailure(
+            _("--name and --chat-template are for a model of your own."),
+            next=_("Name its file or address first: ./llmdeploy up FILE"),
+        )
     known = intents.load()
     if typed in known.intents and not (name or chat_template):
         return known.find(typed)

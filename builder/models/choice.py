@@ -1,20 +1,26 @@
 """Which model for which machine: what each takes, and how fast it would answer, told beforehand.
 
 All of it is estimated from models.toml and models.lock: nothing has to be fetched to know it.
+What is ready here is known better, and taken before anything is measured or fetched.
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from builder.models import intents
 from builder.models.intents import Intent, Models
-from entrypoint.common import machine
+from builder.models.probe import Probe
+from builder.stage import report
+from entrypoint.common import catalog, machine, table
+from entrypoint.common.errors import DownloadFailure, NotEnoughMemory
+from entrypoint.common.language import _
 
 PROGRAM: Final = 350 << 20  # what an engine takes besides weights and conversation
 LEAST: Final = 8.0  # tokens a second: about as fast as people read
@@ -54,6 +60,83 @@ def fitting(all_: Iterable[Candidate], available: int) -> list[Candidate]:
     return [each for each in all_ if each.intent.task == "chat" and each.fits(available)]
 
 
+def ready(
+    folder: Path, known: Models, available: int | None, baked: Collection[str] = ()
+) -> list[str]:
+    """Return the names of the models in `folder` that one can chat with, the one to take first.
+
+    That is one that fits, then one that is in the image (`baked`), then the better one.
+    """
+    if not (folder / "catalog.json").exists():
+        return []
+    rank = {name: place for place, name in enumerate(known.intents)}
+    models = [
+        model
+        for model in catalog.load(folder).models
+        if model.task == "chat" and model.name in rank and (folder / model.name).is_dir()
+    ]
+    room = machine.UNLIMITED if available is None else available
+    models.sort(key=lambda each: (each.memory > room, each.name not in baked, rank[each.name]))
+    return [model.name for model in models]
+
+
+def best(known: Models, available: int | None) -> str:
+    """Return the best model that fits this machine and that a source has; say why that one.
+
+    Where the system does not tell its free memory, it is the default one. Raises NotEnoughMemory
+    if none fits, DownloadFailure if none of these can be had.
+    """
+    if available is None:
+        return known.default
+    locked, probe = intents.locked(), Probe()
+    everything = candidates(known, bandwidth())
+    fit = fitting(everything, available)
+    if not fit:
+        raise _too_small(everything, available)
+    for each in fit:
+        if source := probe.source(each.intent, locked[each.intent.name]):
+            report.say(
+                _(
+                    "{name}: the best for {available} of free memory that {source} has; "
+                    "about {speed:.0f} tokens a second, {size} to download"
+                ).format(
+                    name=each.intent.name,
+                    available=machine.size(available),
+                    source=source,
+                    speed=each.speed,
+                    size=machine.size(each.download),
+                )
+            )
+            return each.intent.name
+    raise DownloadFailure(
+        _("No source has a model that fits this machine."),
+        _("Asked for: {names}.").format(names=", ".join(each.intent.name for each in fit)),
+        _("Check the network, or run a file of yours: ./llmdeploy up FILE"),
+    )
+
+
+def show(known: Models, available: int | None) -> None:
+    """Print what every model takes and how fast it would be here, better ones first."""
+    rate = bandwidth()
+    head = (_("name"), _("download"), _("memory"), _("tokens a second"), _("fits here"))
+    rows = [
+        (
+            each.intent.name,
+            machine.size(each.download),
+            machine.size(each.memory),
+            f"{each.speed:.0f}",
+            _("unknown") if available is None else _("yes") if each.fits(available) else _("no"),
+        )
+        for each in candidates(known, rate)
+    ]
+    print(table.columns([head, *rows]))
+    report.say(
+        _("estimated: memory reads {rate:.1f} GB/s, {available} are free").format(
+            rate=rate / 1e9, available=machine.size(available)
+        )
+    )
+
+
 def bandwidth() -> float:
     """Measure how many bytes a second all cores together read from memory, in under a second."""
     count = machine.threads()
@@ -67,6 +150,21 @@ def bandwidth() -> float:
             list(pool.map(lambda area: search(area, 0, SAMPLE), areas))
             best = max(best, count * SAMPLE / (time.monotonic() - begun))
     return best
+
+
+def _too_small(everything: Iterable[Candidate], available: int) -> NotEnoughMemory:
+    least = min(
+        (each for each in everything if each.intent.task == "chat"), key=lambda each: each.memory
+    )
+    return NotEnoughMemory(
+        _("No model of the catalogue fits this machine."),
+        _("{available} of memory are free; the smallest, {name}, takes {memory}.").format(
+            available=machine.size(available),
+            name=least.intent.name,
+            memory=machine.size(least.memory),
+        ),
+        _("See what each takes with: ./llmdeploy models"),
+    )
 
 
 def _candidate(intent: Intent, size: int, bandwidth: float) -> Candidate:

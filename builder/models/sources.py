@@ -52,9 +52,10 @@ def listing(source: Source) -> list[ModelFile]:
     match source:
         case ModelScope(repository, revision):
             from modelscope_hub import HubApi
+            from modelscope_hub.config import HubConfig
 
             with _modelscope():
-                found = HubApi().list_repo_files(repository, "model", revision=revision)
+                found = HubApi(HubConfig()).list_repo_files(repository, "model", revision=revision)
             return [
                 ModelFile(each.path, each.size, each.sha256 or "")
                 for each in found
@@ -70,6 +71,17 @@ def listing(source: Source) -> list[ModelFile]:
             return [ModelFile(path.relative_to(top).as_posix(), 0, "") for path in paths]
         case Url(address):
             raise DownloadFailure(_("{address} cannot be listed.").format(address=address))
+
+
+def endpoint(source: ModelScope | HuggingFace) -> str:
+    """Return the address of a hub, or of the mirror that is set in its place."""
+    if isinstance(source, ModelScope):
+        from modelscope_hub.config import HubConfig
+
+        return str(HubConfig().endpoint)
+    from huggingface_hub import HfApi
+
+    return str(HfApi().endpoint)
 
 
 def deliver(source: Source, files: Sequence[ModelFile], folder: Path) -> None:
