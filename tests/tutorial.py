@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from builder.models import gguf
 from builder.settings import ROOT
+from entrypoint.common import gguf
 
 CODE: Final[Mapping[str, Mapping[str, str]]] = {
     "chatglm3-6b": {

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from builder.models import checkpoint, gguf, intents, sources
+from builder.models import checkpoint, intents, sources
 from builder.models.intents import Dir, HuggingFace, Intent, ModelScope, Source, Url
 from builder.stage import receipt, report
+from entrypoint.common import gguf
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import (
     ConfigFailure,

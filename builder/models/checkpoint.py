@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from builder.models import gguf, intents
-from builder.models.gguf import Header
+from builder.models import intents
 from builder.models.intents import Intent
 from builder.settings import ROOT
 from builder.stage import receipt, report
 from builder.stage.run import run
+from entrypoint.common import gguf
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import ConfigFailure, DamagedModel, HashMismatch
+from entrypoint.common.gguf import Header
 from entrypoint.common.language import _
 
 WEIGHTS: Final = ("*.safetensors", "*.bin")

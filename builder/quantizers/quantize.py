@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.models import facts, fetch, intents
-from builder.models.facts import Facts
 from builder.models.intents import Intent, Models
 from builder.quantizers import Order, quantizer
 from builder.settings import Settings
@@ -17,6 +16,7 @@ from builder.stage import disk, receipt, report, scratch
 from entrypoint.common import catalog
 from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, ModelFile, Sampling
 from entrypoint.common.errors import DamagedModel, StageMissing
+from entrypoint.common.facts import Facts
 from entrypoint.common.language import _
 
 

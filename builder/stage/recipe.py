@@ -19,7 +19,7 @@ PLACE: Final = ROOT / "builder"
 
 
 def code(*modules: str) -> dict[str, str]:
-    """Return a digest of what each module does; they are named by their paths below builder/."""
+    """Return a digest of what each module does; they are named by their paths from builder/."""
     return {
         name: receipt.digest(meaning((PLACE / name).read_text(encoding="utf-8")))
         for name in modules

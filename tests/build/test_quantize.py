@@ -17,12 +17,11 @@ from typing import TypeAlias
 import pytest
 
 from builder.environment import wheelhouse
-from builder.models import checkpoint, convert, gguf, intents
+from builder.models import checkpoint, convert, intents
 from builder.quantizers import llamacpp, quantize
-from builder.quantizers.llamacpp import needs
 from builder.settings import ROOT, Settings
 from builder.stage import disk, receipt
-from entrypoint.common import catalog
+from entrypoint.common import catalog, footprint, gguf
 from entrypoint.common.errors import DiskFull, StageMissing
 from entrypoint.engines import Options, Usage
 from entrypoint.engines.llamacpp import LlamaCpp
@@ -399,7 +398,7 @@ def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
             [{"role": "user", "content": question}], Options(temperature=0, max_tokens=16)
         )
         assert isinstance(usage, Usage)
-        assert usage.prompt_tokens > needs.BATCH
+        assert usage.prompt_tokens > footprint.BATCH
         status = Path(f"/proc/{engine._child.pid}/status").read_text()
     finally:
         engine.close()

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from builder.models import facts
-from builder.models.facts import Facts
-from builder.models.gguf import Header
+from entrypoint.common import facts as common
 from entrypoint.common.catalog import Sampling
+from entrypoint.common.facts import Facts
+from entrypoint.common.gguf import Header
 
 HYBRID = "{% if enable_thinking is false %}<think>\n\n</think>{% endif %}"
 
@@ -29,12 +30,12 @@ def test_a_gguf_file_says_it_all() -> None:
         (),
     )
     sampling = Sampling(0.7, 0.8, 20, repeat_penalty=1.05)
-    assert facts.of_gguf(header) == Facts("Qwen3 4B", "apache-2.0", ("zh", "en"), "off", sampling)
+    assert common.of_gguf(header) == Facts("Qwen3 4B", "apache-2.0", ("zh", "en"), "off", sampling)
 
 
 def test_values_of_a_wrong_kind_are_no_facts() -> None:
     strange = {"general.name": 5, "general.languages": "zh", "general.sampling.temp": "warm"}
-    assert facts.of_gguf(Header(strange, ())) == Facts()
+    assert common.of_gguf(Header(strange, ())) == Facts()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_values_of_a_wrong_kind_are_no_facts() -> None:
     ],
 )
 def test_a_template_tells_whether_the_model_thinks(template: str, think: str) -> None:
-    assert facts.thinking(template) == think
+    assert common.thinking(template) == think
 
 
 def test_a_checkpoint_says_it_in_three_files(tmp_path: Path) -> None:

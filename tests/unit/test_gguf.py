@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.models import gguf
-from builder.models.gguf import Tensor
+from entrypoint.common import gguf
 from entrypoint.common.errors import DamagedModel
+from entrypoint.common.gguf import Tensor
 
 
 def number(value: int) -> bytes:

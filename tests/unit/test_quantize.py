@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from builder.models.gguf import Header, Tensor
 from builder.models.intents import Intent
 from builder.quantizers import llamacpp, quantize
-from builder.quantizers.llamacpp import needs
 from builder.settings import Settings
+from entrypoint.common import footprint
 from entrypoint.common.errors import ConfigFailure, UnknownModel, UsageFailure
+from entrypoint.common.gguf import Header, Tensor
 
 QWEN: dict[str, Any] = {
     "general.architecture": "qwen2",
@@ -72,28 +72,28 @@ def test_a_model_without_a_chat_template_needs_one_in_its_recipe() -> None:
 
 def test_memory_grows_with_weights_and_context_by_what_they_take() -> None:
     header = model()
-    small = needs.needed(header, 1000, 2048)
-    assert needs.needed(header, 2000, 2048) - small == 1000
+    small = footprint.whole(header, 1000, 2048)
+    assert footprint.whole(header, 2000, 2048) - small == 1000
     # Keys and values: 24 layers, 2 groups of 64 numbers each, 16 bits; and the mask of one batch.
-    assert needs.needed(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
-    assert needs.each(header, 2048) == 2048 * 24 * 2 * 64 * 2 * 2
+    assert footprint.whole(header, 1000, 4096) - small == 2048 * (24 * 2 * 64 * 2 * 2 + 512 * 2)
+    assert footprint.each(header, 2048) == 2048 * 24 * 2 * 64 * 2 * 2
 
 
 def test_memory_of_a_model_that_reads_and_writes_with_one_tensor_has_it_twice() -> None:
     def weights(*names: str) -> Header:
         return Header(QWEN, tuple(Tensor(name, (64, 64), Q4_0, 0) for name in names))
 
-    apart = needs.needed(weights("token_embd.weight", "output.weight"), 1000, 2048)
-    tied = needs.needed(weights("token_embd.weight", "blk.0.attn_q.weight"), 1000, 2048)
+    apart = footprint.whole(weights("token_embd.weight", "output.weight"), 1000, 2048)
+    tied = footprint.whole(weights("token_embd.weight", "blk.0.attn_q.weight"), 1000, 2048)
     assert tied - apart == 500
 
 
 def test_memory_of_models_that_state_heads_for_each_layer_or_their_width() -> None:
     context = 4096
-    plain = needs.needed(model(), 0, context)
+    plain = footprint.whole(model(), 0, context)
     listed = model(**{"qwen2.attention.head_count_kv": [2] * 24})
-    assert needs.needed(listed, 0, context) == plain
+    assert footprint.whole(listed, 0, context) == plain
     wide = model(**{"qwen2.attention.key_length": 128, "qwen2.attention.value_length": 128})
-    assert needs.needed(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
+    assert footprint.whole(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
     unshared = model(**{"qwen2.attention.head_count_kv": 14})
-    assert needs.needed(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2
+    assert footprint.whole(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2

@@ -56,6 +56,8 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of builder/ of which the recipes are read."""
     place = tmp_path / "builder"
     shutil.copytree(ROOT / "builder", place, ignore=shutil.ignore_patterns("__pycache__"))
+    common = "entrypoint/common"
+    shutil.copytree(ROOT / common, tmp_path / common, ignore=shutil.ignore_patterns("*.pyc"))
     monkeypatch.setattr(recipe, "PLACE", place)
     return place
 
@@ -130,6 +132,7 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
             "compress_to_fp16=True",
             {"openvino gguf", "openvino checkpoint"},
         ),
+        ("../entrypoint/common/gguf.py", '"replace"', '"ignore"', {"itrex gguf"}),
         ("inside/itrex.py", "bits=4", "bits=8", {"itrex gguf", "itrex checkpoint"}),
         ("inside/checkpoint.py", "torch.float16", "torch.float32", {"itrex gguf"}),
         ("inside/relocate.py", "mode=mode", 'mode="text"', {"layer env"}),
@@ -157,7 +160,7 @@ def test_what_decides_the_bytes_changes_the_receipt(
         ("image/layers.py", "import dataclasses\n", "# A comment.\nimport dataclasses\n"),
         ("image/layers.py", '_("writing the layer {name}")', '_("layer {name}")'),
         ("quantizers/itrex/needs.py", "PROGRAM: Final = 730", "PROGRAM: Final = 731"),
-        ("quantizers/llamacpp/needs.py", "PROGRAM: Final = 26", "PROGRAM: Final = 27"),
+        ("quantizers/llamacpp/needs.py", '"Q4_0": 4.5', '"Q4_0": 4.6'),
         ("quantizers/llamacpp/recipe.py", '_("already has that type")', '_("nothing to do")'),
         ("quantizers/openvino/needs.py", "VOCABULARY: Final = 14", "VOCABULARY: Final = 15"),
         ("quantizers/openvino/recipe.py", "def make(settings: Settings,", "def make(settings,"),

@@ -39,7 +39,7 @@ ARCHITECTURES: Final = (
 QUANTIZE: Final = ROOT / "builder/inside/itrex.py"
 CODE: Final = ("quantizers/itrex/recipe.py", "models/checkpoint.py", "inside/itrex.py")
 # What makes a checkpoint of a GGUF file.
-CONVERTING: Final = ("models/convert.py", "models/gguf.py", "inside/checkpoint.py")
+CONVERTING: Final = ("models/convert.py", "../entrypoint/common/gguf.py", "inside/checkpoint.py")
 
 
 def known_type(name: str) -> str:

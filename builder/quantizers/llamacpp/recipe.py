@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.environment import wheelhouse
 from builder.models import checkpoint as checkpoints
-from builder.models import convert, gguf, intents
+from builder.models import convert, intents
 from builder.models.intents import Intent
 from builder.quantizers import Order
 from builder.quantizers.llamacpp import needs
@@ -20,6 +20,7 @@ from builder.quantizers.llamacpp.needs import WEIGHTS
 from builder.settings import Settings
 from builder.stage import disk, receipt, recipe, report, scratch
 from builder.stage.run import run
+from entrypoint.common import gguf
 from entrypoint.common.errors import (
     CommandFailed,
     ConfigFailure,

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from builder.environment import tarball, wheelhouse
-from builder.models import gguf, intents
+from builder.models import intents
 from builder.models.intents import Intent
 from builder.quantizers import Order, llamacpp
 from builder.settings import ROOT, Settings
 from builder.stage import disk, recipe, report
 from builder.stage.run import run
+from entrypoint.common import gguf
 from entrypoint.common.errors import ConfigFailure, UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
