@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import entrypoint
-from entrypoint import engines
+from entrypoint import engines, mounted
 from entrypoint.arguments import Commands, models_folder
-from entrypoint.common import catalog, machine, table
+from entrypoint.common import machine, table
 from entrypoint.common.catalog import Catalog, Model
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
@@ -48,13 +48,14 @@ def run(arguments: Namespace) -> None:
     lacking: list[Finding] = []
     engine: Backend | None = None
     try:
-        known = catalog.load(models_folder())
+        known = mounted.load(models_folder())
     except Failure as failure:
         lacking.append(Finding("catalog", "", {}, failure))
     else:
         engine = engines.find(known.find(None).engine)
         models = [_model(model, known, models_folder()) for model in known.models]
         lacking += [each for each in models if each.name == known.default]
+        models += [_refused(*each) for each in known.refused.items()]
     machines = [_program(engine), _cpu(engine), _threads(), _memory(), _scratch()]
     needed = [*machines, *lacking]
     if arguments.json:
@@ -127,8 +128,17 @@ def _model(model: Model, known: Catalog, folder: Path) -> Finding:
         "memory": model.memory,
         **{name: problem is None for name, problem in problems.items()},
     }
-    text = _("needs {size}, files as built").format(size=machine.size(model.memory))
+    text = _("needs {size}, files as built")
+    if mounted.unknown(model):
+        text = _("needs {size}, a mounted file whose hash is unknown")
+        facts["intact"] = None
+    text = text.format(size=machine.size(model.memory))
     return Finding(model.name, text, facts, next(filter(None, problems.values()), None))
+
+
+def _refused(name: str, problem: Failure) -> Finding:
+    facts = {"name": name, "default": False, "memory": None, "fits": False, "intact": False}
+    return Finding(name, "", facts, problem)
 
 
 def _problem(check: Callable[[], None]) -> Failure | None:

@@ -6,9 +6,11 @@ import dataclasses
 import json
 from argparse import Namespace
 
+from entrypoint import mounted
 from entrypoint.arguments import Commands, models_folder
-from entrypoint.common import catalog, machine, table
+from entrypoint.common import machine, table
 from entrypoint.common.language import _
+from entrypoint.common.visible import visible
 
 
 def register(commands: Commands) -> None:
@@ -20,7 +22,7 @@ def register(commands: Commands) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print the catalogue, the default model first marked with a star."""
-    known = catalog.load(models_folder())
+    known = mounted.load(models_folder())
     available = machine.memory().available
     if arguments.json:
         entries = [
@@ -61,6 +63,10 @@ def run(arguments: Namespace) -> None:
         for model in known.models
     ]
     print(table.columns([header, *rows]))
+    for model in filter(mounted.unknown, known.models):
+        print(_("{name} is a mounted file; its hash is unknown.").format(name=model.name))
+    for failure in known.refused.values():
+        print(visible(failure.what))
 
 
 def _fits(needed: int, available: int | None) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import entrypoint
-from entrypoint import conversation
+from entrypoint import conversation, mounted
 from entrypoint.answers import questions, results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, Machine, Run, Sampling, Store, Turn
@@ -29,7 +29,7 @@ from entrypoint.battery import transcript
 from entrypoint.battery.plan import Plan
 from entrypoint.battery.progress import Page, Progress
 from entrypoint.battery.transcript import HEADING
-from entrypoint.common import catalog, machine
+from entrypoint.common import machine
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import (
     BrokenAnswer,
@@ -213,7 +213,7 @@ def _runs(arguments: Namespace) -> Iterator[Run]:
         for name in dict.fromkeys(arguments.model):
             yield replace(how, model=name, engine="endpoint", endpoint=arguments.endpoint)
         return
-    models = catalog.load(models_folder())
+    models = mounted.load(models_folder())
     for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
         yield _of(model, how)
 
@@ -238,7 +238,7 @@ def _contender(run: Run, plan: Plan) -> Contender:
         parallel = plan.parallel or ELSEWHERE
         where = Machine("", "", 0, 0, parallel, entrypoint.__version__)
         return Contender(run.model, run, parallel, lambda: where, lambda: endpoint)
-    models = catalog.load(models_folder())
+    models = mounted.load(models_folder())
     model = models.find(run.model)
     if _of(model, run) != run:
         raise ConfigFailure(

@@ -15,10 +15,10 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from entrypoint import conversation
+from entrypoint import conversation, mounted
 from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling, shown
 from entrypoint.chat import terminal
-from entrypoint.common import catalog, files, machine, table
+from entrypoint.common import files, machine, table
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
 from entrypoint.common.language import _
@@ -50,7 +50,7 @@ def register(commands: Commands) -> None:
 
 def run(arguments: Namespace) -> None:
     """Chat until standard input ends."""
-    models = catalog.load(models_folder())
+    models = mounted.load(models_folder())
     model = models.find(arguments.model).name
     talk, session = Conversation(), arguments.session
     if session:

@@ -21,7 +21,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of a model: `path` relative to the model's folder, `size` in bytes."""
+    """One file of a model: `path` relative to the model's folder or absolute, `size` in bytes.
+
+    `sha256` is empty where nobody has recorded it.
+    """
 
     path: str
     size: int

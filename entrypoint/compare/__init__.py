@@ -16,9 +16,10 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+from entrypoint import mounted
 from entrypoint.answers import questions
 from entrypoint.arguments import Commands, between, models_folder
-from entrypoint.common import catalog, files, machine
+from entrypoint.common import files, machine
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.visible import say
@@ -146,7 +147,7 @@ def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
 
         endpoint = Endpoint(arguments.judge_endpoint, arguments.judge)
         return Judge(f"{arguments.judge} {arguments.judge_endpoint}", lambda: endpoint, kept)
-    models = catalog.load(models_folder())
+    models = mounted.load(models_folder())
     model = models.find(arguments.judge)
     machine.require_memory(model, models)
 
@@ -154,7 +155,8 @@ def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
         say(_("Loading {name}...").format(name=model.display_name))
         return open_engine(model, models_folder())
 
-    return Judge(f"{model.name} {model.files[0].sha256[:16]}", opened, kept)
+    file = model.files[0]
+    return Judge(f"{model.name} {file.sha256[:16] or file.size}", opened, kept)
 
 
 def _judged(

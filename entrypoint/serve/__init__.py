@@ -11,8 +11,9 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from entrypoint import mounted
 from entrypoint.arguments import Commands, between, models_folder
-from entrypoint.common import catalog, machine
+from entrypoint.common import machine
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.serve.limits import Limits
@@ -127,7 +128,7 @@ def run(arguments: Namespace) -> None:
     from entrypoint.serve.keys import Keys
     from entrypoint.serve.service import Service
 
-    models = catalog.load(models_folder())
+    models = mounted.load(models_folder())
     chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
     # Out of the environment, so that no engine's process has it in its own.
     keys = Keys(os.environ.pop(VARIABLE, ""), arguments.api_key_file)

@@ -89,7 +89,7 @@ class Service:
     def __init__(self, model: Model, folder: Path, limits: Limits, context: int | None) -> None:
         self.model = model
         self.failure: Exception | None = None
-        what = (entrypoint.__version__, model.engine, [file.sha256 for file in model.files])
+        what = (entrypoint.__version__, model.engine, [file.sha256 or file for file in model.files])
         # Whatever decides what a seed leads to.
         self.fingerprint = f"fp_{hashlib.sha256(repr(what).encode()).hexdigest()[:10]}"
         self._folder, self._limits, self._context = folder, limits, context

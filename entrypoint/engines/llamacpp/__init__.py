@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,6 +24,7 @@ from typing import Any
 from entrypoint.common import machine
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import (
+    ConfigFailure,
     Failure,
     MessageTooLong,
     NotSupported,
@@ -49,6 +51,7 @@ from entrypoint.engines.llamacpp.cpu import chosen
 from entrypoint.engines.llamacpp.vocabulary import control_words
 from entrypoint.engines.pulse import MOMENT, Pulse
 
+UNKNOWN = re.compile(r"unknown model architecture: '([^']*)'")
 LONGEST_SOCKET = 107  # bytes, <linux/un.h>
 PENALTIES = {"repeat_penalty", "presence_penalty", "frequency_penalty"}
 SAMPLING = (
@@ -166,7 +169,7 @@ class LlamaCpp:
             while not self._ready():
                 if not self._child.alive():
                     checked.result()
-                    raise self._child.death()
+                    raise _named(self._child.death())
                 time.sleep(POLL)
             return checked.result()
 
@@ -270,6 +273,15 @@ class LlamaCpp:
 
 
 load = LlamaCpp
+
+
+def _named(death: Failure) -> Failure:
+    """Return what the last words of a server mean that did not load its model."""
+    if unknown := UNKNOWN.search(death.why):
+        return ConfigFailure(
+            _("llama.cpp cannot open models of the architecture {name}.").format(name=unknown[1])
+        )
+    return death
 
 
 def version() -> tuple[str, str]:
