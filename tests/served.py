@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.common.catalog import Model
+from entrypoint.common.catalog import NO_ADVICE, Model, Sampling
 from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
@@ -106,19 +106,21 @@ class Served:
 Serve = Callable[..., Served]
 
 
-def model(name: str) -> Model:
-    return Model(name, name.title(), "parrot", "Q4_0", 200, 1, (), "", "", "", "", (), ())
+def model(name: str, engine: str = "parrot", sampling: Sampling = NO_ADVICE) -> Model:
+    return Model(
+        name, name.title(), engine, "Q4_0", 200, 1, (), "", "", "", "", (), (), sampling=sampling
+    )
 
 
 @contextmanager
 def serving(
-    *names: str,
+    *models: str | Model,
     keys: Keys | None = None,
     front: Front | None = None,
     halted: bool = False,
     **limits: int,
 ) -> Iterator[Served]:
-    """Run a server with models of these names; engines wait for `go` if it is `halted`."""
+    """Run a server with these models, or of these names; engines wait for `go` if `halted`."""
     engines: list[Parrot] = []
 
     def open_engine(model: Model, *_words: object, **_settings: object) -> Parrot:
@@ -132,8 +134,8 @@ def serving(
     port = listener.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("entrypoint.serve.service.open_engine", open_engine)
-        models = map(model, names or ["polly"])
-        services = [Service(each, Path("/nowhere"), bounds, None) for each in models]
+        known = [each if isinstance(each, Model) else model(each) for each in models or ("polly",)]
+        services = [Service(each, Path("/nowhere"), bounds, None) for each in known]
         server = Server(services, keys or Keys("", None), bounds, front or Front())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -149,7 +151,7 @@ def serving(
 def serve() -> Iterator[Serve]:
     """Return a function that starts a server; all end with the test."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(serving(**settings))
+        yield lambda *models, **settings: stack.enter_context(serving(*models, **settings))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
@@ -35,6 +35,13 @@ class Message(TypedDict):
 
 
 PLAIN = ("temperature", "top_p", "max_tokens", "seed", "stop")  # of Options, for every engine
+NEUTRAL = {  # of Options, what changes nothing: every engine can do that
+    "top_k": 0,
+    "min_p": 0,
+    "repeat_penalty": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+}
 
 # A conversation to answer, or a raw text to go on with, without the model's chat template.
 Prompt: TypeAlias = str | Sequence[Message]
@@ -86,14 +93,15 @@ class Usage:
 def require(engine: str, prompt: Prompt, options: Options, known: Collection[str] = ()) -> None:
     """Raise NotSupported for what this engine cannot do: more options than PLAIN and `known`.
 
-    Turns of tools, and an answer that goes on from the last turn, are told of as "messages".
+    Those that change nothing are never refused. Turns of tools, and an answer that goes on from the
+    last turn, are told of as "messages".
     """
     unset = Options()
     names = [
         each.name
         for each in fields(options)
         if each.name not in {*PLAIN, *known}
-        and getattr(options, each.name) != getattr(unset, each.name)
+        and getattr(options, each.name) not in (getattr(unset, each.name), NEUTRAL.get(each.name))
     ]
     if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
         names.append("messages")
@@ -205,7 +213,12 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """The package of an engine."""
+    """The package of an engine.
+
+    `FOLLOWS` names the options beyond PLAIN that it can follow.
+    """
+
+    FOLLOWS: Collection[str]
 
     def load(
         self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
@@ -234,6 +247,21 @@ def find(name: str) -> Backend | None:
     if not name.isidentifier() or not (place / "__init__.py").is_file():
         return None
     return cast("Backend", import_module(f"{__name__}.{name}"))
+
+
+def advised(model: Model, options: Options) -> Options:
+    """Return `options`, but sampled as the model's publisher advises.
+
+    Advice that the model's engine cannot follow is left out: nobody here asked for it.
+    """
+    backend = find(model.engine)
+    known = {*PLAIN, *(backend.FOLLOWS if backend else ())}
+    advice: dict[str, Any] = {
+        name: value
+        for name, value in asdict(model.sampling).items()
+        if value is not None and name in known
+    }
+    return replace(options, **advice)
 
 
 def open_engine(

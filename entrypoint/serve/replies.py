@@ -50,7 +50,7 @@ class Reply(Response, ABC):
         self, service: Service, request: wire.Sampling, prompts: Sequence[Prompt], limits: Limits
     ) -> None:
         self.service, self.request, self.limit = service, request, limits.timeout
-        options = request.options(limits.max_tokens)
+        options = request.options(service.default, limits.max_tokens)
         self.questions = [
             (prompt, _varied(options, number))
             for prompt in prompts

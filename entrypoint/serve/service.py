@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import entrypoint
 from entrypoint.common.catalog import Model
-from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, open_engine
+from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, advised, open_engine
 from entrypoint.serve import journal, metrics, problems
 from entrypoint.serve.limits import Limits
 
@@ -89,9 +89,11 @@ class Service:
     def __init__(self, model: Model, folder: Path, limits: Limits, context: int | None) -> None:
         self.model = model
         self.failure: Exception | None = None
-        what = (entrypoint.__version__, model.engine, [file.sha256 or file for file in model.files])
+        hashes = [file.sha256 or file for file in model.files]
+        what = (entrypoint.__version__, model.engine, model.sampling, hashes)
         # Whatever decides what a seed leads to.
         self.fingerprint = f"fp_{hashlib.sha256(repr(what).encode()).hexdigest()[:10]}"
+        self.default = advised(model, Options())  # what a request that says nothing gets
         self._folder, self._limits, self._context = folder, limits, context
         self._engine: Engine | None = None
         self._running: set[Answering] = set()

@@ -233,8 +233,8 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=CHOICES)] | None = None
     user: str | None = None
 
-    def options(self, most: int | None) -> Options:
-        """Return how to sample the answer, of `most` tokens at most."""
+    def options(self, default: Options, most: int | None) -> Options:
+        """Return how to sample the answer, of `most` tokens at most: `default` but as asked for."""
         asked = [count for count in (self.limit, most) if count is not None]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         chosen: dict[str, Any] = {
@@ -243,7 +243,8 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
             "seed": None if self.seed in {None, -1} else (self.seed or 0) % SEEDS,
             **self._unusual(),
         }
-        return Options(
+        return replace(
+            default,
             **{name: value for name, value in chosen.items() if value is not None},
             max_tokens=min(asked, default=None),
             stop=tuple(word for word in stop if word),
@@ -254,9 +255,9 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
         """Return what not every engine knows, so only where it is asked for: None leaves it out."""
         repeat = self.repetition_penalty if self.repeat_penalty is None else self.repeat_penalty
         return {
-            "top_k": self.top_k if (self.top_k or 0) > 0 else None,
-            "min_p": self.min_p or None,
-            "repeat_penalty": None if repeat == 1 else repeat,
+            "top_k": None if self.top_k is None else max(self.top_k, 0),  # some call all of them -1
+            "min_p": self.min_p,
+            "repeat_penalty": repeat,
             "presence_penalty": self.presence_penalty or None,
             "frequency_penalty": self.frequency_penalty or None,
             "logit_bias": self.logit_bias or None,
@@ -342,7 +343,7 @@ class ChatRequest(Sampling, kw_only=True):
                 _("An answer either calls tools or follows a response_format."), "response_format"
             )
 
-    def options(self, most: int | None) -> Options:
+    def options(self, default: Options, most: int | None) -> Options:
         """Return how to sample the answer, and what its template is told beside the messages."""
         template = dict(self.chat_template_kwargs or {})
         if self.enable_thinking is not None:
@@ -354,7 +355,7 @@ class ChatRequest(Sampling, kw_only=True):
         tools = tuple(
             {"type": "function", "function": to_builtins(function)} for function in self.offered
         )
-        return replace(super().options(most), tools=tools, template=template or None)
+        return replace(super().options(default, most), tools=tools, template=template or None)
 
     def speech(self) -> Speech:
         """Return what tells an answer's parts apart."""

@@ -252,6 +252,16 @@ def test_an_address_may_have_a_path_in_any_language(server: Server) -> None:
     assert server.asked[0]["path"] == f"/{quote('模型')}/a%20b/v1/chat/completions"
 
 
+def test_what_changes_nothing_is_not_refused_but_a_wish_that_cannot_be_kept_is(
+    server: Server,
+) -> None:
+    server.script = [WHOLE]
+    assert answer(server, top_k=0, min_p=0.0, repeat_penalty=1.0)[0] == "你好！"
+    assert not {"top_k", "min_p", "repeat_penalty"} & server.asked[0].keys()
+    with pytest.raises(NotSupported, match="does not follow: top_k, repeat_penalty"):
+        answer(server, top_k=20, repeat_penalty=1.1)
+
+
 def test_what_the_api_cannot_do_is_said() -> None:
     engine = Endpoint("https://host/v1", "m")
     with pytest.raises(NotSupported):

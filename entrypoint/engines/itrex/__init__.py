@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 PACKAGE: Final = "intel_extension_for_transformers"
 PYTHON: Final = (3, 11)
 INSTRUCTIONS: Final = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2")  # the best first
+FOLLOWS: Final = ()  # of Options beyond PLAIN: none
 TORCH: Final = "2.3.0"  # the extension was compiled against it: others lack symbols
 BATCH: Final = 256  # tokens of a prompt that are computed at once
 # Which dimension of a layer's keys and values counts the tokens; by model_type, else AXIS.
@@ -110,7 +111,7 @@ class Itrex:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         begun = time.monotonic()
-        require("itrex", prompt, options)
+        require("itrex", prompt, options, FOLLOWS)
         tokens = self._tokens(prompt)
         if len(tokens) >= self.context:
             raise MessageTooLong(

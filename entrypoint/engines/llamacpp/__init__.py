@@ -34,6 +34,7 @@ from entrypoint.common.errors import (
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
 from entrypoint.engines import (
+    NEUTRAL,
     Answer,
     HungUp,
     Line,
@@ -60,6 +61,7 @@ SAMPLING = (
     *sorted(PENALTIES),
     "logit_bias",
 )  # of Options, as the server has them
+FOLLOWS = (*SAMPLING, "schema", "tools", "template")
 POLL = 0.01  # seconds between two looks at a loading server
 PATIENCE = 15.0  # seconds without a sign of life: a token takes a hundredth of it
 ENVIRONMENT = {
@@ -240,7 +242,7 @@ class LlamaCpp:
         if options.temperature == 0:
             # Only the likeliest token counts: the other samplers would sort a vocabulary in vain,
             # which takes 3 % of the time.
-            punished = body.keys() & PENALTIES
+            punished = any(body.get(name, NEUTRAL[name]) != NEUTRAL[name] for name in PENALTIES)
             body |= {"samplers": [*(["penalties"] if punished else []), "top_k"], "top_k": 1}
         return body
 

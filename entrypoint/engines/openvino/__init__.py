@@ -51,6 +51,7 @@ SAMPLING = {  # of Options, and what the library calls it
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+FOLLOWS = tuple(SAMPLING)
 SERVER = "entrypoint.engines.openvino.server"
 LIBRARY = "openvino_genai"
 PATIENCE = 60.0  # seconds without a sign of life: a step reads up to 256 tokens of a prompt
@@ -129,7 +130,7 @@ class OpenVino:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         # A schema that it cannot follow would bring down all answers under way.
-        require("openvino", prompt, options, SAMPLING)
+        require("openvino", prompt, options, FOLLOWS)
         request = {"prompt": prompt, "options": asdict(options)}
         with closing(self._send(request, line)) as replies:
             for piece in replies:

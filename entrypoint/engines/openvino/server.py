@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from entrypoint.engines import Options, Prompt, Usage
+from entrypoint.engines import NEUTRAL, Options, Prompt, Usage
 from entrypoint.engines.controls import Controls
 from entrypoint.engines.openvino import SAMPLING
 from entrypoint.engines.text import TEMPLATES, cut
@@ -238,7 +238,7 @@ class Server:
         config.max_new_tokens = min(options.max_tokens or room, room)
         config.stop_token_ids |= self._ends
         for name, theirs in SAMPLING.items():
-            if (value := getattr(options, name)) is not None:
+            if (value := getattr(options, name)) not in (None, NEUTRAL[name]):
                 setattr(config, theirs, value)
         if options.temperature:
             config.do_sample = True

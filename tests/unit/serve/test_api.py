@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entrypoint.common.catalog import Sampling
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.engines import Options
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
-from tests.served import Serve, Served, until
+from tests.served import Serve, Served, model, until
 
 
 def events(content: bytes) -> list[Any]:
@@ -165,8 +167,7 @@ def test_a_wrong_request_is_told_and_the_next_is_answered(
         {"tools": None}, {"tools": []}, {"tool_choice": "none"}, {"functions": None},
         {"top_logprobs": None}, {"logprobs": False}, {"parallel_tool_calls": None}, {"suffix": ""},
         {"max_tokens": None}, {"modalities": ["text"]}, {"logit_bias": {}}, {"stop": ""},
-        {"stop": []}, {"top_k": 0}, {"top_k": -1}, {"min_p": 0}, {"repeat_penalty": 1.0},
-        {"repetition_penalty": 1}, {"presence_penalty": 0.0}, {"frequency_penalty": 0},
+        {"stop": []}, {"top_k": None}, {"presence_penalty": 0.0}, {"frequency_penalty": 0},
         {"n": 1.0}, {"seed": -1}, {"web_search_options": {}}, {"mirostat": 0}, {"store": False},
         {"service_tier": "auto"}, {"reasoning_effort": "medium"}, {"chat_template_kwargs": {}},
         {"response_format": {"type": "text"}}, {"verbosity": "low"},
@@ -181,7 +182,7 @@ def test_what_says_nothing_has_no_effect(served: Served, neutral: dict[str, Any]
 def test_whole_numbers_and_seeds_of_64_bits_are_taken(served: Served) -> None:
     assert served.chat("hi", max_tokens=8.0, seed=2**63 - 1, top_k=4.0, min_p=0)[0] == 200
     options = served.engine.asked[-1][1]
-    assert options == Options(max_tokens=8, seed=(2**63 - 1) % (2**32 - 1), top_k=4)
+    assert options == Options(max_tokens=8, seed=(2**63 - 1) % (2**32 - 1), top_k=4, min_p=0)
     served.chat("hi", seed=4294967294.0)
     assert served.engine.asked[-1][1].seed == 2**32 - 2
 
@@ -195,6 +196,42 @@ def test_further_sampling_reaches_the_engine(served: Served) -> None:
         top_k=5, min_p=0.1, repeat_penalty=1.1, presence_penalty=-1, frequency_penalty=0.5,
         logit_bias={"42": -100},
     )  # fmt: skip
+
+
+ADVICE = Sampling(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+PUBLISHED = Options(**asdict(ADVICE))
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({}, PUBLISHED),
+        ({"temperature": None, "top_k": None}, PUBLISHED),
+        ({"temperature": 1}, replace(PUBLISHED, temperature=1)),
+        ({"temperature": 0}, replace(PUBLISHED, temperature=0)),
+        ({"top_p": 1, "repetition_penalty": 1}, replace(PUBLISHED, top_p=1, repeat_penalty=1)),
+        ({"top_k": 0, "min_p": 0.2}, replace(PUBLISHED, top_k=0, min_p=0.2)),
+        ({"top_k": -1, "repeat_penalty": 1}, replace(PUBLISHED, top_k=0, repeat_penalty=1)),
+    ],
+    ids=str,
+)
+def test_each_field_that_a_request_leaves_out_is_as_published(
+    serve: Serve, body: dict[str, Any], options: Options
+) -> None:
+    served = serve(model("polly", "llamacpp", ADVICE))
+    assert served.chat("hi", **body)[0] == 200
+    content = {"prompt": "hi", "max_tokens": 9, **body}
+    assert served.ask("POST", "/v1/completions", content)[0] == 200
+    assert [each for _prompt, each in served.engine.asked] == [
+        options,
+        replace(options, max_tokens=9),
+    ]
+
+
+def test_advice_that_an_engine_cannot_follow_is_left_out(serve: Serve) -> None:
+    served = serve(model("polly", "itrex", ADVICE))
+    assert served.chat("hi")[0] == 200
+    assert served.engine.asked[-1][1] == Options(temperature=0.6, top_p=0.8)
 
 
 def test_an_answer_goes_back_into_the_history_as_it_came(served: Served) -> None:
