@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
-from entrypoint.engines import Options
 
 Number = TypeVar("Number", int, float)
 
@@ -72,38 +71,35 @@ def between(kind: Callable[[str], Number], low: Number, high: Number) -> Callabl
 SAMPLING: dict[str, Callable[[str], float | int]] = {
     "temperature": between(float, 0, 2),
     "top_p": between(float, 0.001, 1),
+    "top_k": between(int, 0, 1_000_000),
+    "min_p": between(float, 0, 1),
+    "repeat_penalty": between(float, 0.01, 2),
     "max_tokens": between(int, 1, 1_000_000),
     "seed": between(int, 0, 2**32 - 2),  # one more is llama.cpp's "choose one"
 }
 
 
-def add_sampling(parser: Parser, defaults: Options) -> None:
-    """Add the options that say how an answer is sampled."""
+def add_sampling(parser: Parser, max_tokens: int | None) -> None:
+    """Add the options that say how an answer is sampled, of `max_tokens` unless set otherwise."""
     told = {
-        "temperature": _("0 always takes the likeliest token; 2 is wild (default {default})"),
-        "top_p": _("sample among the likeliest tokens of this total chance (default {default})"),
-        "max_tokens": _("token limit of each answer (default {default})"),
+        "temperature": _("0 always takes the likeliest token; 2 is wild"),
+        "top_p": _("sample among the likeliest tokens of this total chance"),
+        "top_k": _("sample among so many of the likeliest tokens; 0: among all"),
+        "min_p": _("leave out tokens below this share of the likeliest one's chance; 0: none"),
+        "repeat_penalty": _("divide the scores of tokens that came before by this; 1: do not"),
+        "max_tokens": _("token limit of each answer (default {default})").format(
+            default=max_tokens
+        ),
         "seed": _("same seed, same model, same questions: same answers"),
     }
     for name, read in SAMPLING.items():
-        default = getattr(defaults, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=read,
-            default=default,
-            metavar="N",
-            help=told[name].format(default=default),
-        )
+        parser.add_argument(f"--{name.replace('_', '-')}", type=read, metavar="N", help=told[name])
 
 
-def sampling(arguments: argparse.Namespace) -> Options:
-    """Return what `add_sampling`'s options were set to."""
-    return Options(**{name: getattr(arguments, name) for name in SAMPLING})
-
-
-def shown(options: Options) -> dict[str, float | int | None]:
-    """Return the options that a user can set, by name."""
-    return {name: getattr(options, name) for name in SAMPLING}
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return those of `add_sampling`'s options that were set, as Options has them."""
+    values = {name: getattr(arguments, name) for name in SAMPLING}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def models_folder() -> Path:

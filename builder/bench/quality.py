@@ -19,7 +19,11 @@ from entrypoint.common.errors import CommandFailed, StageMissing
 from entrypoint.common.language import _
 
 # One after the other: at once they would come in any order, and could differ by rounding alone.
-ANSWER = ("--temperature", "0", "--max-tokens", "128", "--parallel", "1")
+# The likeliest tokens, as the weights alone would have them.
+ANSWER = (
+    *("--temperature", "0", "--repeat-penalty", "1"),
+    *("--max-tokens", "128", "--parallel", "1"),
+)
 CHUNK = "512"  # tokens; the second half of each chunk is scored
 
 

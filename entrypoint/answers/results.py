@@ -26,12 +26,15 @@ LINES = "answers.jsonl"
 
 @dataclass(frozen=True)
 class Sampling:
-    """Those of the engine's options that a user can set."""
+    """Those of the engine's options that a user can set; None leaves one to the engine."""
 
     temperature: float
     top_p: float
     max_tokens: int | None
     seed: int | None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
 
 @dataclass(frozen=True)

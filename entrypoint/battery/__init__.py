@@ -13,10 +13,10 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import entrypoint
 from entrypoint import conversation, mounted
@@ -43,7 +43,16 @@ from entrypoint.common.errors import (
 from entrypoint.common.language import _
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Engine, HungUp, Options, Usage, find, open_engine, thinking
+from entrypoint.engines import (
+    Engine,
+    HungUp,
+    Options,
+    Usage,
+    advised,
+    find,
+    open_engine,
+    thinking,
+)
 
 DEFAULTS = Options(temperature=0, max_tokens=512)
 PER_CORE = 8  # answers at once: more make none faster, and each takes memory
@@ -78,8 +87,10 @@ def register(commands: Commands) -> None:
         help=_("ask models a list of questions and keep the answers"),
         description=_(
             "Asks each question in a conversation of its own. Unless set otherwise, an answer has"
-            " at most {tokens} tokens and temperature 0. Answers that are computed at once may"
-            " differ from one time to the next; with --parallel 1 they are the same."
+            " at most {tokens} tokens and temperature 0, with the repeat penalty that the model's"
+            " publisher advises; at another temperature, all that he advises holds. Answers that"
+            " are computed at once may differ from one time to the next; with --parallel 1 they"
+            " are the same."
         ).format(tokens=DEFAULTS.max_tokens),
     )
     parser.add_argument(
@@ -129,7 +140,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--model-name", metavar="NAME", help=_("name of the model that gave these answers")
     )
-    add_sampling(parser, DEFAULTS)
+    add_sampling(parser, DEFAULTS.max_tokens)
     parser.set_defaults(run=run)
 
 
@@ -161,7 +172,7 @@ def _require_alone(arguments: Namespace) -> None:
     """Refuse what would change a battery that has begun."""
     others = ("model", "output", "system", "parallel", "endpoint", "printed", "model_name")
     told = any(getattr(arguments, name) for name in others)
-    if told or arguments.questions != questions.TUTORIAL or sampling(arguments) != DEFAULTS:
+    if told or arguments.questions != questions.TUTORIAL or sampling(arguments):
         raise UsageFailure(
             _("A battery goes on as it began."), next=_("Leave out all options but --resume.")
         )
@@ -204,7 +215,8 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
 
 def _runs(arguments: Namespace) -> Iterator[Run]:
     """Yield what is to be asked: models of the endpoint, or of the catalogue, that were named."""
-    how = Run("", "", options=_sampling(sampling(arguments)), system=arguments.system or "")
+    wishes = sampling(arguments)
+    how = Run("", "", options=_sampling(DEFAULTS, wishes), system=arguments.system or "")
     if arguments.endpoint and not arguments.model:
         raise UsageFailure(
             _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
@@ -215,7 +227,18 @@ def _runs(arguments: Namespace) -> Iterator[Run]:
         return
     models = mounted.load(models_folder())
     for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
-        yield _of(model, how)
+        default = _default(model, sampled=bool(wishes.get("temperature")))
+        yield _of(model, replace(how, options=_sampling(default, wishes)))
+
+
+def _default(model: Model, *, sampled: bool) -> Options:
+    """Return how a model answers unless told otherwise.
+
+    The likeliest token is the same each time, but makes small models repeat a sentence up to the
+    limit: against that the publisher's penalty helps, which is the same each time too.
+    """
+    advice = advised(model, DEFAULTS)
+    return advice if sampled else replace(DEFAULTS, repeat_penalty=advice.repeat_penalty)
 
 
 def _of(model: Model, how: Run) -> Run:
@@ -420,8 +443,9 @@ def _printed(number: int, answer: Answer) -> str:
     return "\n".join((HEADING.format(number=number + 1), *(turn.answer for turn in answer.turns)))
 
 
-def _sampling(options: Options) -> Sampling:
-    return Sampling(options.temperature, options.top_p, options.max_tokens, options.seed)
+def _sampling(default: Options, wishes: Mapping[str, Any]) -> Sampling:
+    options = asdict(replace(default, **wishes))
+    return Sampling(**{each.name: options[each.name] for each in fields(Sampling)})
 
 
 def _now() -> str:

@@ -80,7 +80,7 @@ def _chapter(run: Run) -> str:
         *(f"`{file.sha256}`" for file in run.files),
         *((run.endpoint,) if run.endpoint else ()),
         run.engine,
-        *(f"{name} {value}" for name, value in options.items()),
+        *(f"{name} {value}" for name, value in options.items() if value is not None),
     ]
     return f"# {run.model}\n\n{', '.join(facts)}\n"
 

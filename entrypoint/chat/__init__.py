@@ -7,16 +7,16 @@ and errors to `say`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entrypoint import conversation, mounted
-from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling, shown
+from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling
 from entrypoint.chat import terminal
 from entrypoint.common import files, machine, table
 from entrypoint.common.catalog import Catalog
@@ -25,7 +25,7 @@ from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
-from entrypoint.engines import Engine, Options, Usage, open_engine, thinking
+from entrypoint.engines import Engine, Options, Usage, advised, open_engine, thinking
 
 QUOTES = '"""'
 # Now and then a small model repeats itself without an end: an answer has one all the same.
@@ -35,10 +35,17 @@ PROMPT, CONTINUED = ">>> ", "... "
 
 def register(commands: Commands) -> None:
     """Add the command `chat`."""
-    parser = commands.add_parser("chat", help=_("talk with a model"))
+    parser = commands.add_parser(
+        "chat",
+        help=_("talk with a model"),
+        description=_(
+            "Unless set otherwise, answers are sampled as the model's publisher advises; where"
+            " nothing is published, with temperature {temperature} and top-p {top_p}."
+        ).format(temperature=DEFAULTS.temperature, top_p=DEFAULTS.top_p),
+    )
     parser.add_argument("--model", metavar="NAME", help=_("which model (default: the catalogue's)"))
     parser.add_argument("--system", metavar="TEXT", help=_("the system prompt"))
-    add_sampling(parser, DEFAULTS)
+    add_sampling(parser, DEFAULTS.max_tokens)
     parser.add_argument(
         "--session",
         type=Path,
@@ -123,7 +130,8 @@ class Chat:
     """The loop: reads a line, obeys or answers it, until the reader raises EOFError.
 
     For a `person`, failures are told and the loop goes on; otherwise they end it. `read` is a
-    `terminal.Reader`; `open_` loads the model of a name.
+    `terminal.Reader`; `open_` loads the model of a name. `wishes` are the options that the user
+    set, which hold for whatever model answers.
     """
 
     def __init__(
@@ -131,7 +139,7 @@ class Chat:
         models: Catalog,
         open_: Callable[[str], Engine],
         model: str,
-        options: Options,
+        wishes: Mapping[str, Any],
         talk: Conversation,
         *,
         read: terminal.Reader,
@@ -143,7 +151,7 @@ class Chat:
         self._models = models
         self._open = open_
         self._model = model
-        self._options = options
+        self._wishes = dict(wishes)
         self._talk = talk
         self._read, self._write, self._say = read, write, say
         self._person = person
@@ -154,7 +162,11 @@ class Chat:
         # What each command takes, what it does, and how.
         self._commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "/help": ("", _("show this list"), self._help),
-            "/set": (_("NAME VALUE"), _("change an option; none: back to its default"), self._set),
+            "/set": (
+                _("[NAME VALUE]"),
+                _("list the options, or change one; none: back to its default"),
+                self._set,
+            ),
             "/show": ("", _("show the model, the options and the conversation"), self._show),
             "/system": (_("TEXT"), _("change the system prompt"), self._system),
             "/model": (_("NAME"), _("go on with another model"), self._change_model),
@@ -232,7 +244,8 @@ class Chat:
 
     def _answer(self, question: str) -> str:
         context = self._engine.context
-        room = min(self._options.max_tokens or context, context // 4)
+        options = self._options()
+        room = min(options.max_tokens or context, context // 4)
         if gone := self._talk.fit(question, self._engine.count_tokens, context, room):
             self._say(
                 _("The context is full. Oldest turns that the model no longer sees: {n}.").format(
@@ -241,7 +254,7 @@ class Chat:
             )
         answer, thinks = "", False
         try:
-            with closing(self._engine.stream(self._talk.messages(question), self._options)) as all_:
+            with closing(self._engine.stream(self._talk.messages(question), options)) as all_:
                 for part in thinking.apart(all_):
                     if isinstance(part, Usage):
                         self._usage = part
@@ -287,7 +300,14 @@ class Chat:
         rows.append(("Ctrl-C", _("stop the answer")))
         self._say(table.columns(rows))
 
+    def _options(self) -> Options:
+        """Return how to sample: as the user wishes, else as the model's publisher advises."""
+        return replace(advised(self._models.find(self._model), DEFAULTS), **self._wishes)
+
     def _set(self, rest: str) -> None:
+        if not rest:
+            self._list()
+            return
         name, _space, value = rest.partition(" ")
         name = name.replace("-", "_")
         if name not in SAMPLING:
@@ -296,21 +316,33 @@ class Chat:
                 _("Options: {names}.").format(names=", ".join(SAMPLING)),
                 did_you_mean(SAMPLING, name),
             )
-        new: float | None = getattr(DEFAULTS, name)
-        if value.strip() != "none":
+        if value.strip() == "none":
+            self._wishes.pop(name, None)
+        else:
             try:
-                new = SAMPLING[name](value.strip())
+                self._wishes[name] = SAMPLING[name](value.strip())
             except argparse.ArgumentTypeError as error:
                 raise UsageFailure(f"{name}: {error}") from None
-        changed: dict[str, Any] = {name: new}
-        self._options = dataclasses.replace(self._options, **changed)
-        self._say(f"{name} = {new}")
+        self._say(self._setting(name))
+
+    def _list(self) -> None:
+        for name in SAMPLING:
+            self._say(self._setting(name))
+
+    def _setting(self, name: str) -> str:
+        """Say what an option is, and whether its value is the publisher's advice."""
+        value = getattr(self._options(), name)
+        if value is None:
+            return f"{name} = none"
+        advice = getattr(self._models.find(self._model).sampling, name, None)
+        published = name not in self._wishes and value == advice
+        told = f"{name} = {value}"
+        return _("{option} (as published)").format(option=told) if published else told
 
     def _show(self, _rest: str) -> None:
         model = self._models.find(self._model)
         self._say(f"{model.display_name} ({model.name}, {model.quantization})")
-        for name, value in shown(self._options).items():
-            self._say(f"{name} = {value}")
+        self._list()
         self._say(_("System prompt: {text}").format(text=self._talk.system or _("the model's own")))
         self._say(
             _(

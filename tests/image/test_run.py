@@ -149,7 +149,7 @@ def test_a_person_stops_an_answer_gets_another_and_leaves(terminal: pexpect.spaw
     terminal.expect_exact(">>>")
 
     terminal.sendline("1+1等于几？")
-    terminal.expect("等于 ?2")
+    terminal.expect("(等于|=) ?2")
     terminal.expect_exact(">>>")
 
     terminal.sendline("/show")

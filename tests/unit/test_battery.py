@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,49 @@ def test_a_battery_is_repeatable_unless_told_otherwise() -> None:
     ]
 
 
+def advise(engine: str) -> None:
+    """Put a model with published sampling, of this engine, into the catalogue."""
+    advice = catalog.Sampling(0.7, 0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+    known = dataclasses.replace(model("one", "11"), engine=engine, sampling=advice)
+    catalog.dump(Catalog("one", (known,)), Path("models"))
+
+
+def test_of_what_is_published_the_penalty_holds_always_and_the_rest_for_sampled_answers() -> None:
+    advise("llamacpp")
+    published = Options(0.7, 0.8, 512, top_k=20, min_p=0.0, repeat_penalty=1.1)
+    for words, options in (
+        ((), Options(0, 0.9, 512, repeat_penalty=1.1)),
+        (("--temperature", "0"), Options(0, 0.9, 512, repeat_penalty=1.1)),
+        (("--repeat-penalty", "1"), Options(0, 0.9, 512, repeat_penalty=1)),
+        (("--temperature", "0.7"), published),
+        (("--temperature", "1", "--top-k", "5"), replace(published, temperature=1, top_k=5)),
+    ):
+        ask(*words)
+        assert [each for _messages, each in Parrot.opened[-1].asked] == [options] * 3
+
+
+def test_advice_that_an_engine_cannot_follow_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entrypoint.engines.itrex.kernels", lambda: "avx2")
+    advise("itrex")
+    ask()
+    ask("--temperature", "0.5", "--top-k", "7")
+    assert [engine.asked[0][1] for engine in Parrot.opened] == [
+        Options(0, 0.9, 512),
+        Options(0.5, 0.8, 512, top_k=7),  # which is a wish: the engine refuses it
+    ]
+
+
+def test_a_battery_goes_on_with_the_sampling_that_it_began_with() -> None:
+    advise("llamacpp")
+    Parrot.last = "乙？", EngineCrashed("gone")
+    with pytest.raises(EngineCrashed):
+        ask("--output", "out", "--temperature", "0.5")
+    Parrot.last = None
+    resume()
+    first, second = (engine.asked[-1][1] for engine in Parrot.opened)
+    assert first == second == Options(0.5, 0.8, 512, top_k=20, min_p=0.0, repeat_penalty=1.1)
+
+
 def test_a_kept_answer_tells_all_about_itself() -> None:
     ask("--output", "out")
     first = results.load(Path("out")).answers[0]
@@ -310,6 +354,8 @@ def test_the_battery_that_was_begun_last_is_resumed() -> None:
         ("--model-name", "m"),
         ("--seed", "1"),
         ("--temperature", "1"),
+        ("--temperature", "0"),
+        ("--top-k", "20"),
     ],
 )
 def test_a_battery_that_goes_on_cannot_be_changed(more: tuple[str, str]) -> None:
@@ -408,6 +454,8 @@ def test_a_half_written_line_is_dropped_and_its_question_asked_again(cut: int) -
     [
         ("--temperature", "0.1"),
         ("--top-p", "0.5"),
+        ("--top-k", "5"),
+        ("--repeat-penalty", "1.2"),
         ("--max-tokens", "5"),
         ("--seed", "1"),
         ("--system", "短答"),

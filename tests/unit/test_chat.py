@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from entrypoint import conversation
 from entrypoint.__main__ import _parser
 from entrypoint.arguments import sampling
-from entrypoint.chat import Chat, offers, terminal
-from entrypoint.common.catalog import Catalog, Model
+from entrypoint.chat import DEFAULTS, Chat, offers, terminal
+from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, Sampling
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
 from entrypoint.engines import Answer, Message, Options, Prompt, Usage
@@ -42,7 +43,7 @@ class Parrot:
         if self.mishaps and (mishap := self.mishaps.pop(0)):
             raise mishap
         yield text[4:]
-        cut = options.max_tokens is not None
+        cut = (options.max_tokens or self.context) < len(text)
         yield Usage(10, 4, len(text), 0.25, 50.0, "length" if cut else "stop")
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -55,8 +56,10 @@ class Parrot:
         self.closed = True
 
 
-def model(name: str) -> Model:
-    return Model(name, name.title(), "parrot", "Q4_0", 200, 1, (), "", "", "", "", (), ())
+def model(name: str, engine: str = "parrot", sampling: Sampling = NO_ADVICE) -> Model:
+    return Model(
+        name, name.title(), engine, "Q4_0", 200, 1, (), "", "", "", "", (), (), sampling=sampling
+    )
 
 
 class Room:
@@ -71,6 +74,8 @@ class Room:
         mishaps: Iterable[BaseException | None] = (),
         talk: Conversation | None = None,
         engine: type[Parrot] = Parrot,
+        models: tuple[Model, ...] = (model("polly"), model("coco")),
+        wishes: Mapping[str, float] | None = None,
     ) -> None:
         self.engine = engine
         self.typed = iter(typed)
@@ -79,10 +84,10 @@ class Room:
         self.mishaps = list(mishaps)
         self.talk = talk or Conversation()
         self.chat = Chat(
-            Catalog("polly", (model("polly"), model("coco"))),
+            Catalog("polly", models),
             self.open,
             "polly",
-            Options(),
+            wishes or {},
             self.talk,
             read=self.read,
             write=self.write,
@@ -239,19 +244,34 @@ def test_bye_leaves() -> None:
 
 def test_options_are_set_and_shown() -> None:
     room = Room(
-        ["/set temperature 0", "/set top-p 0.5", "/set seed 7", "/set max_tokens 3", "hi", "/show"]
-    )
+        [
+            "/set temperature 0", "/set top-p 0.5", "/set top-k 40", "/set min_p 0.1",
+            "/set repeat-penalty 1.2", "/set seed 7", "/set max_tokens 3", "hi", "/show", "/set",
+        ]
+    )  # fmt: skip
     heard = room.run()
     assert "[temperature = 0.0]" in heard
-    assert room.engines[0].asked[0][1] == Options(0, 0.5, 3, 7)
-    assert heard[-7:] == [
-        "[Polly (polly, Q4_0)]",
+    assert room.engines[0].asked[0][1] == Options(
+        0, 0.5, 3, 7, top_k=40, min_p=0.1, repeat_penalty=1.2
+    )
+    listed = [
         "[temperature = 0.0]",
         "[top_p = 0.5]",
+        "[top_k = 40]",
+        "[min_p = 0.1]",
+        "[repeat_penalty = 1.2]",
         "[max_tokens = 3]",
         "[seed = 7]",
+    ]
+    start = heard.index(">>> /show")
+    assert heard[start:] == [
+        ">>> /show",
+        "[Polly (polly, Q4_0)]",
+        *listed,
         "[System prompt: the model's own]",
         "[Turns: 1 seen by the model, 0 forgotten; 200 tokens fit.]",
+        ">>> /set",
+        *listed,
     ]
     assert "[The answer was cut: it reached its limit of tokens.]" in heard
 
@@ -261,11 +281,64 @@ def test_none_brings_an_option_back_to_its_default() -> None:
         ["/set temperature 0", "/set temperature none", "/set seed 1", "/set seed none", "."]
     )
     room.run()
-    assert room.engines[0].asked[0][1] == Options()
+    assert room.engines[0].asked[0][1] == DEFAULTS
+
+
+ADVICE = Sampling(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+PUBLISHED = replace(DEFAULTS, **asdict(ADVICE))
+
+
+def test_an_answer_is_sampled_as_published_unless_the_user_wishes_otherwise() -> None:
+    room = Room(
+        ["a", "/set top-k 40", "b", "/set top-k none", "/set temperature none", "c", "/set"],
+        models=(model("polly", "llamacpp", ADVICE),),
+        wishes={"temperature": 1.0},
+    )
+    heard = room.run()
+    assert [options for _messages, options in room.engines[0].asked] == [
+        replace(PUBLISHED, temperature=1.0),
+        replace(PUBLISHED, temperature=1.0, top_k=40),
+        PUBLISHED,
+    ]
+    assert "[top_k = 40]" in heard
+    assert heard[-7:] == [
+        "[temperature = 0.6 (as published)]",
+        "[top_p = 0.8 (as published)]",
+        "[top_k = 20 (as published)]",
+        "[min_p = 0.0 (as published)]",
+        "[repeat_penalty = 1.1 (as published)]",
+        "[max_tokens = 2048]",
+        "[seed = none]",
+    ]
+
+
+def test_advice_that_an_engine_cannot_follow_is_left_out_but_a_wish_reaches_it() -> None:
+    room = Room(
+        ["a", "/set", "/set min-p 0.3", "b"],
+        models=(model("polly", "itrex", ADVICE),),
+    )
+    heard = room.run()
+    assert "[top_k = none]" in heard
+    followed = replace(DEFAULTS, temperature=0.6, top_p=0.8)
+    assert [options for _messages, options in room.engines[0].asked] == [
+        followed,
+        replace(followed, min_p=0.3),
+    ]
+
+
+def test_another_model_has_its_own_advice_and_the_same_wishes() -> None:
+    room = Room(
+        ["/set seed 7", "a", "/model coco", "b"],
+        models=(model("polly", "llamacpp", ADVICE), model("coco", "llamacpp", Sampling(0.3))),
+    )
+    room.run()
+    assert [engine.asked[0][1] for engine in room.engines] == [
+        replace(PUBLISHED, seed=7),
+        replace(DEFAULTS, temperature=0.3, seed=7),
+    ]
 
 
 def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
-    assert sampling(_parser().parse_args(["chat"])).max_tokens == 2048
     room = Room(["/set max_tokens 9000", "/set max_tokens none", "."])
     room.run()
     assert room.engines[0].asked[0][1].max_tokens == 2048
@@ -275,7 +348,10 @@ def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
     ("typed", "told"),
     [
         ("/set temprature 1", "Did you mean temperature?"),
-        ("/set", "Options: temperature, top_p, max_tokens, seed."),
+        ("/set x", "Options: temperature, top_p, top_k, min_p, repeat_penalty, max_tokens, seed."),
+        ("/set top_k -1", "top_k: '-1' is not a number from 0 to 1000000."),
+        ("/set min_p 2", "min_p: '2' is not a number from 0 to 1."),
+        ("/set repeat_penalty 0", "repeat_penalty: '0' is not a number from 0.01 to 2."),
         ("/set temperature 3", "temperature: '3' is not a number from 0 to 2."),
         ("/set temperature", "temperature: '' is not a number from 0 to 2."),
         ("/set temperature nan", "temperature: 'nan' is not a number from 0 to 2."),
@@ -303,6 +379,14 @@ def test_a_mistake_is_told_and_the_chat_goes_on(typed: str, told: str) -> None:
     heard = Room([typed, "still here"]).run()
     assert told in heard[2]
     assert heard[3:] == [">>> still here", "polly: still here\n"]
+
+
+def test_what_the_command_line_sets_is_a_wish() -> None:
+    typed = ["chat", "--top-k", "40", "--min-p", "0", "--repeat-penalty", "1.1"]
+    assert sampling(_parser().parse_args(typed)) == {
+        "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1
+    }  # fmt: skip
+    assert sampling(_parser().parse_args(["chat"])) == {}
 
 
 def test_the_system_prompt_changes_and_the_conversation_stays() -> None:

@@ -97,7 +97,7 @@ def test_the_transcript_keeps_the_marks_of_an_answer_inside_it() -> None:
     assert transcript.markdown([marked, TWO, failed]).splitlines() == [
         "# one",
         "",
-        "`11`, llamacpp, temperature 0, top_p 0.9, max_tokens 512, seed None, system None",
+        "`11`, llamacpp, temperature 0, top_p 0.9, max_tokens 512",
         "",
         "## 问题1：甲？",
         "",
