@@ -25,11 +25,13 @@ from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
-from entrypoint.engines import Engine, Options, Usage, advised, open_engine, thinking
+from entrypoint.engines import Engine, Options, Usage, advised, follows, open_engine, thinking
 
 QUOTES = '"""'
 # Now and then a small model repeats itself without an end: an answer has one all the same.
 DEFAULTS = Options(max_tokens=2048)
+THINK = "think"  # an option of models that can be told so
+SWITCH = {True: "on", False: "off", None: "none"}
 PROMPT, CONTINUED = ">>> ", "... "
 
 
@@ -108,7 +110,7 @@ def offers(models: Catalog) -> dict[str, Iterable[str] | None]:
     plain = ("/help", "/show", "/system", "/clear", "/retry", "/stats", "/bye")
     return {
         **dict.fromkeys(plain, ()),
-        "/set": tuple(SAMPLING),
+        "/set": (*SAMPLING, *([THINK] if any(each.think for each in models.models) else [])),
         "/model": [each.name for each in models.models],
         "/save": None,
         "/load": None,
@@ -301,8 +303,18 @@ class Chat:
         self._say(table.columns(rows))
 
     def _options(self) -> Options:
-        """Return how to sample: as the user wishes, else as the model's publisher advises."""
-        return replace(advised(self._models.find(self._model), DEFAULTS), **self._wishes)
+        """Return how to answer: as the user wishes, else as is advised for the model."""
+        model = self._models.find(self._model)
+        wishes = dict(self._wishes)
+        think = wishes.pop(THINK, None)
+        if model.think and (think is not None or follows(model.engine, "template")):
+            thinks = model.think != "off" if think is None else think
+            wishes["template"] = {"enable_thinking": thinks}
+        return replace(advised(model, DEFAULTS), **wishes)
+
+    def _settable(self) -> dict[str, Callable[[str], float | int]]:
+        """Return the options of this model, and how each is read."""
+        return SAMPLING | ({THINK: _switch} if self._models.find(self._model).think else {})
 
     def _set(self, rest: str) -> None:
         if not rest:
@@ -310,28 +322,34 @@ class Chat:
             return
         name, _space, value = rest.partition(" ")
         name = name.replace("-", "_")
-        if name not in SAMPLING:
+        settable = self._settable()
+        if name not in settable:
             raise UsageFailure(
-                _("There is no option {name}.").format(name=repr(name)),
-                _("Options: {names}.").format(names=", ".join(SAMPLING)),
-                did_you_mean(SAMPLING, name),
+                _("There is no option {name}.").format(name=repr(name))
+                if name != THINK
+                else _("This model cannot be told to think or not."),
+                _("Options: {names}.").format(names=", ".join(settable)),
+                did_you_mean(settable, name),
             )
         if value.strip() == "none":
             self._wishes.pop(name, None)
         else:
             try:
-                self._wishes[name] = SAMPLING[name](value.strip())
+                self._wishes[name] = settable[name](value.strip())
             except argparse.ArgumentTypeError as error:
                 raise UsageFailure(f"{name}: {error}") from None
         self._say(self._setting(name))
 
     def _list(self) -> None:
-        for name in SAMPLING:
+        for name in self._settable():
             self._say(self._setting(name))
 
     def _setting(self, name: str) -> str:
         """Say what an option is, and whether its value is the publisher's advice."""
-        value = getattr(self._options(), name)
+        options = self._options()
+        if name == THINK:
+            return f"{name} = {SWITCH[(options.template or {}).get('enable_thinking')]}"
+        value = getattr(options, name)
         if value is None:
             return f"{name} = none"
         advice = getattr(self._models.find(self._model).sampling, name, None)
@@ -423,6 +441,13 @@ class Chat:
 
     def _bye(self, _rest: str) -> None:
         raise EOFError
+
+
+def _switch(text: str) -> bool:
+    """Read "on" or "off"; raise ArgumentTypeError for anything else."""
+    if text not in {"on", "off"}:
+        raise argparse.ArgumentTypeError(_("{text} is neither on nor off.").format(text=repr(text)))
+    return text == "on"
 
 
 def _path(text: str) -> Path:

@@ -249,17 +249,21 @@ def find(name: str) -> Backend | None:
     return cast("Backend", import_module(f"{__name__}.{name}"))
 
 
+def follows(engine: str, option: str) -> bool:
+    """Tell whether an engine can follow one of the Options."""
+    backend = find(engine)
+    return option in PLAIN or (backend is not None and option in backend.FOLLOWS)
+
+
 def advised(model: Model, options: Options) -> Options:
     """Return `options`, but sampled as the model's publisher advises.
 
     Advice that the model's engine cannot follow is left out: nobody here asked for it.
     """
-    backend = find(model.engine)
-    known = {*PLAIN, *(backend.FOLLOWS if backend else ())}
     advice: dict[str, Any] = {
         name: value
         for name, value in asdict(model.sampling).items()
-        if value is not None and name in known
+        if value is not None and follows(model.engine, name)
     }
     return replace(options, **advice)
 

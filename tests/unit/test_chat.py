@@ -338,6 +338,46 @@ def test_another_model_has_its_own_advice_and_the_same_wishes() -> None:
     ]
 
 
+def test_a_model_thinks_as_the_catalogue_says_unless_told_otherwise() -> None:
+    thinker = replace(model("polly", "llamacpp"), think="off")
+    room = Room(
+        ["a", "/set think on", "b", "/model coco", "c", "/model polly", "/set think none", "d"],
+        models=(thinker, model("coco", "llamacpp")),
+    )
+    heard = room.run()
+    templates = [options.template for each in room.engines for _messages, options in each.asked]
+    assert templates == [
+        {"enable_thinking": False},
+        {"enable_thinking": True},
+        None,  # it cannot be told
+        {"enable_thinking": False},
+    ]
+    assert [line for line in heard if "think =" in line] == ["[think = on]", "[think = off]"]
+
+
+def test_an_engine_without_templates_is_told_of_thinking_only_if_the_user_wishes() -> None:
+    thinker = replace(model("polly", "itrex"), think="on")
+    room = Room(["a", "/set", "/set think off", "b"], models=(thinker,))
+    assert "[think = none]" in room.run()
+    assert [options.template for _messages, options in room.engines[0].asked] == [
+        None,
+        {"enable_thinking": False},  # which it refuses
+    ]
+
+
+def test_a_model_that_does_not_think_is_not_told_to() -> None:
+    heard = Room(["/set think on", "/set"]).run()
+    assert "This model cannot be told to think or not." in heard[2]
+    assert "Options: temperature, top_p" in heard[2]
+    assert not [line for line in heard if "think =" in line]
+    thinker = replace(model("polly"), think="8")
+    assert (
+        "'maybe' is neither on nor off." in Room(["/set think maybe"], models=(thinker,)).run()[2]
+    )
+    assert "think" in (offers(Catalog("polly", (thinker,)))["/set"] or ())
+    assert "think" not in (offers(Catalog("polly", (model("polly"),)))["/set"] or ())
+
+
 def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
     room = Room(["/set max_tokens 9000", "/set max_tokens none", "."])
     room.run()
