@@ -338,7 +338,7 @@ function question(history) {
   return {
     model: $("model").value || settings.model || undefined, // the list may not have come yet
     messages: system ? [{ role: "system", content: system }, ...history] : history,
-    temperature: settings.temperature,
+    temperature: settings.temperature ?? undefined, // the server knows what suits the model
     ...(settings.maxTokens ? { max_tokens: settings.maxTokens } : {}),
   };
 }
@@ -401,8 +401,7 @@ function showSidebar(open) {
 function openSettings(message = null) {
   refused = message && { message, key: settings.key };
   $("system").value = settings.system;
-  $("temperature").value = settings.temperature;
-  $("temperature-value").textContent = settings.temperature;
+  $("temperature").value = settings.temperature ?? "";
   $("max-tokens").value = settings.maxTokens ?? "";
   $("key").value = settings.key;
   $("theme").value = settings.theme;
@@ -410,14 +409,18 @@ function openSettings(message = null) {
   if (message) $("key").focus();
 }
 
+/** Return the number that was typed, or the bound that it passed; null if there is none. */
+function between(low, typed, high) {
+  return typed === "" ? null : Math.min(Math.max(Number(typed), low), high);
+}
+
 function readSettings() {
   const keyBefore = settings.key;
   settings.system = $("system").value;
-  settings.temperature = Number($("temperature").value);
+  settings.temperature = between(0, $("temperature").value, 2);
   settings.maxTokens = Number($("max-tokens").value) || null;
   settings.key = $("key").value.trim();
   settings.theme = $("theme").value;
-  $("temperature-value").textContent = settings.temperature;
   saveSettings();
   dress();
   if (settings.key !== keyBefore) showModels();

@@ -18,7 +18,7 @@ export const settings = {
   theme: "",
   model: "",
   system: "",
-  temperature: 0.7,
+  temperature: null,
   maxTokens: null,
   key: "",
   ...read(SETTINGS, {}),

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from entrypoint.common.catalog import Sampling
 from entrypoint.common.errors import MessageTooLong
 from entrypoint.serve.keys import Keys
 from tests.contrast import contrast
-from tests.served import Served, serving
+from tests.served import Served, model, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -75,6 +76,23 @@ def test_a_person_types_and_reads_and_finds_it_again_after_a_reload(
     page.click("#open-sidebar")
     page.click(".chat")
     assert last(page) == "第一行\n第二行"
+
+
+def test_an_answer_has_the_models_own_temperature_unless_the_person_sets_one(
+    open_page: Page,
+) -> None:
+    page = open_page
+    with serving(model("polly", "llamacpp", Sampling(temperature=0.6))) as served:
+        page.goto(f"http://127.0.0.1:{served.port}/")
+        for count, typed in enumerate(("", "0", "1.25", "9", "")):
+            page.click("#open-settings")
+            page.fill("#temperature", typed)
+            page.keyboard.press("Escape")
+            ask(page, "你好")
+            page.locator(".note:has-text('词元')").nth(count).wait_for()
+            page.wait_for_selector("#send:visible")
+        temperatures = [options.temperature for _prompt, options in served.engine.asked]
+        assert temperatures == [0.6, 0, 1.25, 2, 0.6]
 
 
 def test_html_in_an_answer_is_text(served: Served, open_page: Page) -> None:
