@@ -246,9 +246,13 @@ def scores(
     with closing(LlamaCpp(model, folder)) as engine:
         with engine._send("POST", "/tokenize", {"content": TEXT}) as response:
             found = {"tokens": json.load(response)["tokens"], "scores": []}
+        with engine._send("POST", "/tokenize", {"content": "a"}) as response:
+            *_before, letter = json.load(response)["tokens"]
         for length in LENGTHS:
             body = {"prompt": tokens[:length], "n_predict": 1, "n_probs": 200_000}
-            body |= {"temperature": 0, "ignore_eos": True}  # there are none for an end
+            # There are none for an end, nor for a part of a character, which may be the likeliest:
+            # let it choose a letter. The scores are those before that.
+            body |= {"temperature": 0, "ignore_eos": True, "logit_bias": [[letter, 100]]}
             with engine._send("POST", "/completion", body) as response:
                 (first,) = json.load(response)["completion_probabilities"]
             found["scores"].append({each["id"]: each["logprob"] for each in first["top_logprobs"]})
