@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from entrypoint.common.language import _
 from entrypoint.compare import chance
 from entrypoint.compare.report import (
+    EVEN,
     Contender,
     Dimension,
     Evidence,
@@ -29,7 +30,6 @@ LEAD = 0.1  # the difference of two shares that counts as one
 GOOD, POOR = 0.75, 0.4  # shares that are good or poor whatever the others have
 FASTER = 1.25  # the ratio of two speeds that counts as a difference
 SORTS: tuple[Sort, ...] = ("strength", "weakness", "advice")
-EVEN = 0.5  # the win rate of one as good as the others
 
 
 def findings(
@@ -72,7 +72,7 @@ def leads(score: Score, other: Score, source: Source | None) -> bool:
     if source is None:
         return False
     if source == "judge":
-        return score.judge is not None and score.judge.low > EVEN
+        return score.judge is not None and score.judge.sure and score.judge.rate > EVEN
     far = (score.share(source) or 0.0) >= (other.share(source) or 0.0) + LEAD
     return far and chance.tie(score.shares(source), other.shares(source)) < chance.SURE
 
@@ -122,10 +122,10 @@ def _opinion(
 ) -> Iterator[Finding]:
     """Tell a judge's opinion where it is surer than chance."""
     judged = dimension.scores[place].judge
-    if judged is None or judged.low <= EVEN <= judged.high:
+    if judged is None or not judged.sure:
         return
     kind: Sort
-    if judged.low > EVEN:
+    if judged.rate > EVEN:
         kind, text = "strength", _("The judge prefers it in {dimension}.")
     else:
         kind, text = "weakness", _("The judge prefers others in {dimension}.")

@@ -14,7 +14,7 @@ from entrypoint.common.language import _, language
 from entrypoint.common.visible import visible
 from entrypoint.compare import advice, chance, charts
 from entrypoint.compare.judge import CRITERIA
-from entrypoint.compare.report import Contender, Dimension, Reply, Report, Score
+from entrypoint.compare.report import Contender, Reply, Report, Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -62,6 +62,7 @@ def _environment() -> Environment:
 
 def _told(report: Report) -> dict[str, object]:
     """Return what both templates write, besides their own texts."""
+    asked = {name for each in report.questions for name in each.dimensions}
     advised = any(each.kind == "advice" for each in report.findings)
     return {
         "report": report,
@@ -74,7 +75,11 @@ def _told(report: Report) -> dict[str, object]:
         "ended": _ended,
         "lang": {"zh": "zh-CN", "en": "en"}[language()],
         "costs": _costs(report.contenders),
-        "shown": [(row, each) for row, each in enumerate(report.dimensions) if _has_score(each)],
+        "shown": [
+            (row, each)
+            for row, each in enumerate(report.dimensions)
+            if each.name in asked or any(score != Score() for score in each.scores)
+        ],
         "opinions": tuple(CRITERIA),
         "told": advice.told,
         "anchor": anchor,
@@ -148,14 +153,10 @@ def _method(report: Report) -> list[str]:
                 "The judge was {judge}. Verdicts: {verdicts}, of which {reused} from earlier;"
                 " unclear {unclear}, refused {refused}, failed {failed}: these count for nothing."
                 " Pairs decided: {pairs}; in {flipped} of them the verdict flipped with the order,"
-                " which makes a tie. Intervals are 95 % bootstrap intervals."
+                " which makes a tie."
             ).format(**asdict(judging))
         )
     return notes
-
-
-def _has_score(dimension: Dimension) -> bool:
-    return any(score != Score() for score in dimension.scores)
 
 
 def _ended(reply: Reply) -> str:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from entrypoint.answers.questions import Point
+from entrypoint.compare import chance
 
 if TYPE_CHECKING:
     from entrypoint.compare.checks import Check
 
 SCHEMA = 1
+EVEN = 0.5  # the win rate of one as good as the others
 
 Source: TypeAlias = Literal["person", "counted", "judge"]
 Sort: TypeAlias = Literal["strength", "weakness", "advice"]
@@ -39,12 +41,21 @@ class Counted:
 
 @dataclass(frozen=True)
 class Judged:
-    """A judge's opinion: the share of pairs won, a tie counting half, and its 95 % interval."""
+    """A judge's opinion: the share of pairs won, a tie counting half, and its 95 % interval.
+
+    The `pairs` are of so many `questions`.
+    """
 
     rate: float
     low: float
     high: float
     pairs: int
+    questions: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether so many questions tell this opinion from chance."""
+        return self.questions >= chance.FEWEST and not self.low <= EVEN <= self.high
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from entrypoint.compare.checks import Check
 
 ALL = "all"  # what is right, whatever dimension it counts for
-RESAMPLES = 1000  # of the bootstrap
-SEED = 0  # so that the same verdicts always give the same interval
 
 
 def dimensions(
@@ -127,9 +124,7 @@ def judged(verdicts: Sequence[Verdict], contender: str, dimension: str) -> Judge
         for each in verdicts
         if each.dimension == dimension
     }
-    points: dict[
-        str, list[float]
-    ] = {}  # by question: these are drawn, as pairs of one hang together
+    points: dict[str, list[float]] = {}  # by question, as pairs of one hang together
     for (question, first, second), verdict in known.items():
         if first == contender:
             point = decide(verdict, known[question, second, first])
@@ -138,19 +133,8 @@ def judged(verdicts: Sequence[Verdict], contender: str, dimension: str) -> Judge
     if not points:
         return None
     every = [point for some in points.values() for point in some]
-    low, high = _interval(list(points.values()))
-    return Judged(sum(every) / len(every), low, high, len(every))
-
-
-def _interval(points: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean; groups are drawn whole."""
-    draw = random.Random(SEED)  # noqa: S311 (nothing secret is drawn)
-    means = []
-    for _round in range(RESAMPLES):
-        every = [point for some in draw.choices(points, k=len(points)) for point in some]
-        means.append(sum(every) / len(every))
-    means.sort()
-    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+    rate = sum(every) / len(every)
+    return Judged(rate, *chance.interval(rate, len(points)), len(every), len(points))
 
 
 def judging(verdicts: Sequence[Verdict], judge: str, reused: int) -> Judging:

@@ -93,8 +93,8 @@ def test_a_persons_marks_come_before_counted_points() -> None:
 
 
 def test_an_opinion_is_told_as_one_and_only_if_it_is_sure() -> None:
-    sure, unsure = Judged(0.9, 0.7, 1.0, 10), Judged(0.6, 0.4, 0.8, 10)
-    lost = Judged(0.1, 0.0, 0.3, 10)
+    sure, unsure = Judged(0.9, 0.7, 1.0, 10, 10), Judged(0.6, 0.4, 0.8, 10, 10)
+    lost = Judged(0.1, 0.0, 0.3, 10, 10)
     assert said([dimension(Score(judge=sure), Score(judge=lost))]) == [
         "a The judge prefers it in logic.",
         "a Choose a for: logic.",
@@ -108,8 +108,15 @@ def test_an_opinion_is_told_as_one_and_only_if_it_is_sure() -> None:
     ]
 
 
+def test_an_opinion_on_few_questions_is_no_lead_however_many_pairs_it_had() -> None:
+    few = [
+        dimension(Score(judge=Judged(1, 0.57, 1, 30, 5)), Score(judge=Judged(0, 0, 0.43, 30, 5)))
+    ]
+    assert not [text for text in said(few) if "judge" in text or "Choose" in text]
+
+
 def test_a_judge_does_not_overrule_what_was_counted() -> None:
-    contrary = Judged(0.9, 0.7, 1.0, 10)
+    contrary = Judged(0.9, 0.7, 1.0, 10, 10)
     told = said([dimension(GOOD, Score(points(3), contrary))])
     assert "a Ahead in logic." in told
     assert "b The judge prefers it in logic." in told

@@ -63,6 +63,25 @@ def rewrite(run: str, *kept: str) -> None:
     Path(run, "answers.jsonl").write_text("".join(kept))
 
 
+def more(times: int) -> str:
+    """Let the runs answer each question so many times, under other ids; return the list."""
+    for run in ("qwen", "smol"):
+        written = lines(run)
+        rewrite(
+            run,
+            *(
+                line.replace('"id": "', f'"id": "{n}-', 1) if n else line
+                for n in range(times)
+                for line in written
+            ),
+        )
+    listed = Path("list.toml").read_text()
+    Path("more.toml").write_text(
+        "\n".join(listed.replace('id = "', f'id = "{n}-') if n else listed for n in range(times))
+    )
+    return "more.toml"
+
+
 @pytest.mark.parametrize("name", ["en/report.md", "en/report.json", "zh/report.md"])
 def test_the_report_is_the_expected_one(name: str) -> None:
     found = compare(price="2", lang=name[:2]) / Path(name).name
@@ -80,9 +99,9 @@ def test_two_reports_of_the_same_runs_have_the_same_bytes() -> None:
 
 
 def test_every_sentence_stands_on_numbers_that_are_in_the_report_and_on_the_page() -> None:
-    told = report()
+    told = report(questions=more(2))
     ids = set(re.findall(r' id="([^"]+)"', Path("out/report.html").read_text()))
-    assert len(told["findings"]) > 6
+    assert len(told["findings"]) > 8
     for finding in told["findings"]:
         assert finding["evidence"], finding["text"]
         for evidence in finding["evidence"]:
@@ -129,7 +148,7 @@ def test_without_a_judge_nothing_is_said_to_be_judged() -> None:
     told = report()
     assert told["judging"] is None
     assert {score["judge"] for each in told["dimensions"] for score in each["scores"]} == {None}
-    assert Path("out/report.html").read_text().count("not judged") >= 6
+    assert Path("out/report.html").read_text().count("not judged") >= 10
     assert "No judge was asked" in Path("out/report.md").read_text()
 
 
@@ -173,7 +192,8 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_judges_opinion_is_shown_beside_the_points_and_its_words_are_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = report(judge="judge")
+    asked = more(6)  # of fewer questions a verdict may be chance
+    told = report(judge="judge", questions=asked)
     assert told["judging"]["judge"] == "judge 9999999999999999"
     assert told["judging"]["verdicts"] == 2 * sum(
         len(each["dimensions"]) for each in told["questions"]
@@ -181,13 +201,15 @@ def test_a_judges_opinion_is_shown_beside_the_points_and_its_words_are_kept(
     humour = next(each for each in told["dimensions"] if each["name"] == "humour")
     assert [score["judge"]["rate"] for score in humour["scores"]] == [1, 0]
     assert [score["counted"] for score in humour["scores"]] == [None, None]
-    assert "The judge prefers it in humour and creativity" in Path("out/report.md").read_text()
+    text = Path("out/report.md").read_text()
+    assert "The judge prefers it in humour and creativity" in text
+    assert "Choose qwen2.5-coder-0.5b for" in text
     page = Path("out/report.html").read_text()
     assert "a judge&#39;s opinion" in page
     assert "not judged" not in page
-    assert len(Path("out/verdicts.jsonl").read_text().splitlines()) == 18
+    assert len(Path("out/verdicts.jsonl").read_text().splitlines()) == 108
     assert "Loading Judge..." in capsys.readouterr().err
-    assert report(judge="judge")["judging"]["reused"] == 18
+    assert report(judge="judge", questions=asked)["judging"]["reused"] == 108
 
 
 @pytest.mark.usefixtures("judge")
@@ -258,8 +280,9 @@ def test_text_that_cannot_be_written_as_utf_8_is_shown_with_a_question_mark() ->
 
 
 def test_a_single_run_is_described_and_nothing_advised() -> None:
-    told = report("qwen")
-    assert {each["kind"] for each in told["findings"]} == {"weakness"}
+    assert {each["kind"] for each in report("qwen")["findings"]} == {"weakness"}
+    told = report("qwen", questions=more(2))  # enough to say that something is good
+    assert {each["kind"] for each in told["findings"]} == {"strength", "weakness"}
 
 
 def test_runs_of_one_model_are_told_apart_by_what_differs() -> None:
