@@ -1,6 +1,6 @@
 """The mode `doctor`: what stands between this machine and an answer.
 
-The findings go to standard output. If the default model cannot run, the first problem is this
+What it says goes to standard output. If the default model cannot run, the first problem is this
 program's failure, and so its exit code.
 """
 
@@ -26,7 +26,7 @@ from entrypoint.engines import Backend, weights
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the report: `facts` for programs, `text` for people, `problem` if it is ill."""
 
     name: str
@@ -44,13 +44,13 @@ def register(commands: Commands) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print what was found; raise the first problem that keeps the default model from running."""
-    models: list[Finding] = []
-    lacking: list[Finding] = []
+    models: list[Diagnosis] = []
+    lacking: list[Diagnosis] = []
     engine: Backend | None = None
     try:
         known = mounted.load(models_folder())
     except Failure as failure:
-        lacking.append(Finding("catalog", "", {}, failure))
+        lacking.append(Diagnosis("catalog", "", {}, failure))
     else:
         engine = engines.find(known.find(None).engine)
         models = [_model(model, known, models_folder()) for model in known.models]
@@ -68,33 +68,33 @@ def run(arguments: Namespace) -> None:
             raise each.problem
 
 
-def _program(engine: Backend | None) -> Finding:
+def _program(engine: Backend | None) -> Diagnosis:
     facts = {"llmdeploy": entrypoint.__version__}
     if engine:
         name, version = engine.version()
         facts[name] = version
-    return Finding("versions", ", ".join(f"{name} {facts[name]}" for name in facts), facts)
+    return Diagnosis("versions", ", ".join(f"{name} {facts[name]}" for name in facts), facts)
 
 
-def _cpu(engine: Backend | None) -> Finding:
+def _cpu(engine: Backend | None) -> Diagnosis:
     found = machine.cpu()
     facts = {"model": found.model, "flags": sorted(found.flags)}
     try:
         chosen = engine.kernels() if engine else None
     except Failure as problem:
-        return Finding("cpu", found.model, {**facts, "kernels": None}, problem)
+        return Diagnosis("cpu", found.model, {**facts, "kernels": None}, problem)
     text = _("{model}, kernels for {kernels}") if chosen else "{model}"
-    return Finding(
+    return Diagnosis(
         "cpu", text.format(model=found.model, kernels=chosen), {**facts, "kernels": chosen}
     )
 
 
-def _threads() -> Finding:
+def _threads() -> Diagnosis:
     count = machine.threads()
-    return Finding("threads", str(count), {"count": count})
+    return Diagnosis("threads", str(count), {"count": count})
 
 
-def _memory() -> Finding:
+def _memory() -> Diagnosis:
     found = machine.memory()
     if found.available is None:
         text = _("unknown, so a model that does not fit cannot be refused")
@@ -103,20 +103,20 @@ def _memory() -> Finding:
     else:
         text = _("{total}, this container {limit}, {available} free")
     sizes = {name: machine.size(amount) for name, amount in dataclasses.asdict(found).items()}
-    return Finding("memory", text.format(**sizes), dataclasses.asdict(found))
+    return Diagnosis("memory", text.format(**sizes), dataclasses.asdict(found))
 
 
-def _scratch() -> Finding:
+def _scratch() -> Diagnosis:
     try:
         folder = machine.require_scratch()
     except Failure as problem:
-        return Finding("scratch", "", {"path": None, "free": 0}, problem)
+        return Diagnosis("scratch", "", {"path": None, "free": 0}, problem)
     free = shutil.disk_usage(folder).free
     text = _("{path}, {size} free").format(path=folder, size=machine.size(free))
-    return Finding("scratch", text, {"path": str(folder), "free": free})
+    return Diagnosis("scratch", text, {"path": str(folder), "free": free})
 
 
-def _model(model: Model, known: Catalog, folder: Path) -> Finding:
+def _model(model: Model, known: Catalog, folder: Path) -> Diagnosis:
     checks = {
         "fits": lambda: machine.require_memory(model, known),
         "intact": lambda: weights.require_content(model, folder / model.name),
@@ -133,12 +133,12 @@ def _model(model: Model, known: Catalog, folder: Path) -> Finding:
         text = _("needs {size}, a mounted file whose hash is unknown")
         facts["intact"] = None
     text = text.format(size=machine.size(model.memory))
-    return Finding(model.name, text, facts, next(filter(None, problems.values()), None))
+    return Diagnosis(model.name, text, facts, next(filter(None, problems.values()), None))
 
 
-def _refused(name: str, problem: Failure) -> Finding:
+def _refused(name: str, problem: Failure) -> Diagnosis:
     facts = {"name": name, "default": False, "memory": None, "fits": False, "intact": False}
-    return Finding(name, "", facts, problem)
+    return Diagnosis(name, "", facts, problem)
 
 
 def _problem(check: Callable[[], None]) -> Failure | None:
@@ -149,18 +149,18 @@ def _problem(check: Callable[[], None]) -> Failure | None:
     return None
 
 
-def _row(finding: Finding) -> tuple[str, str, str]:
-    if finding.problem:
-        return "!!", finding.name, finding.problem.what
-    return "ok", finding.name, finding.text
+def _row(diagnosis: Diagnosis) -> tuple[str, str, str]:
+    if diagnosis.problem:
+        return "!!", diagnosis.name, diagnosis.problem.what
+    return "ok", diagnosis.name, diagnosis.text
 
 
-def _json(finding: Finding) -> dict[str, Any]:
-    problem = finding.problem
+def _json(diagnosis: Diagnosis) -> dict[str, Any]:
+    problem = diagnosis.problem
     told = problem and {
         "code": problem.code,
         "what": problem.what,
         "why": problem.why,
         "next": problem.next,
     }
-    return {**finding.facts, "problem": told}
+    return {**diagnosis.facts, "problem": told}

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint.common.catalog import NO_ADVICE, Model, Sampling
-from entrypoint.engines import Answer, HungUp, Line, Message, Options, Prompt, Usage
+from entrypoint.common.catalog import NO_ADVICE, Model, SamplingAdvice
+from entrypoint.engines import AnswerStream, HungUp, Line, Message, Options, Prompt, Usage
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits
@@ -39,9 +39,9 @@ class Parrot:
     go: threading.Event = field(default_factory=threading.Event)
     dead: bool = False
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         line = Line()
-        return Answer(self._pieces(prompt, options, line), line)
+        return AnswerStream(self._pieces(prompt, options, line), line)
 
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
@@ -106,7 +106,7 @@ class Served:
 Serve = Callable[..., Served]
 
 
-def model(name: str, engine: str = "parrot", sampling: Sampling = NO_ADVICE) -> Model:
+def model(name: str, engine: str = "parrot", sampling: SamplingAdvice = NO_ADVICE) -> Model:
     return Model(
         name, name.title(), engine, "Q4_0", 200, 1, (), "", "", "", "", (), (), sampling=sampling
     )

@@ -246,7 +246,7 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
 def page(
     facts: Mapping[str, Any],
     found: Mapping[str, figures.Runs],
-    cost: quality.Cost,
+    cost: quality.QuantizationCost,
     bounds: Sequence[Promise],
 ) -> str:
     """Return everything as Markdown: the machine, the tables, the promises."""
@@ -292,7 +292,7 @@ def machine(facts: Mapping[str, Any], rounds: int) -> str:
     )
 
 
-def _cost(cost: quality.Cost) -> str:
+def _cost(cost: quality.QuantizationCost) -> str:
     """Return the table of both files, how many answers differ, and the first that does."""
     ours, published = cost.ours, cost.published
     lines = [
@@ -309,7 +309,7 @@ def _cost(cost: quality.Cost) -> str:
     return "\n\n".join((figures.markdown(heads, lines), said, *_sample(cost)))
 
 
-def _sample(cost: quality.Cost) -> Sequence[str]:
+def _sample(cost: quality.QuantizationCost) -> Sequence[str]:
     if not cost.differing:
         return ()
     number = cost.differing[0]

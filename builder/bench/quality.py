@@ -37,7 +37,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Cost:
+class QuantizationCost:
     """Ours beside the published file, and the questions that both were asked."""
 
     ours: Weights
@@ -53,7 +53,7 @@ class Cost:
 
 def compare(
     settings: Settings, program: up.Program, native: Path, text: Path, threads: int
-) -> Cost:
+) -> QuantizationCost:
     """Measure the default model's weights and the file that they were quantized from.
 
     Raises StageMissing if that file is gone, CommandFailed if a measurement fails.
@@ -71,7 +71,7 @@ def compare(
             answers = tuple(line["turns"][0]["answer"] for line in lines)
             found.append(Weights(weights.stat().st_size, perplexity, answers))
     mine, theirs = found
-    return Cost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
+    return QuantizationCost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
 
 
 def estimate(output: str) -> float:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import unquote
 
-from builder.debian.lock import Intent, Package
+from builder.debian.lock import DebianIntent, Package
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
@@ -74,7 +74,7 @@ class Suite:
     architecture: str
     state: Path
 
-    def resolve(self, intent: Intent) -> list[Package]:
+    def resolve(self, intent: DebianIntent) -> list[Package]:
         """Return the packages that an intent needs; raise CommandFailed where apt cannot."""
         groups: dict[tuple[str, str], set[str]] = {}
         for group, names in intent.alone.items():

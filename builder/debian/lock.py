@@ -45,7 +45,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Intent:
+class DebianIntent:
     """env/debian.in: by group, packages `alone`, and `whole` with all that they depend on."""
 
     suite: str
@@ -58,9 +58,9 @@ class _Lock:
     package: tuple[Package, ...]
 
 
-def intent(env: Path = ENV) -> Intent:
+def intent(env: Path = ENV) -> DebianIntent:
     """Read env/debian.in; raise ConfigFailure if it is malformed."""
-    return tomlfile.record(Intent, tomlfile.read(env / INTENT), INTENT)
+    return tomlfile.record(DebianIntent, tomlfile.read(env / INTENT), INTENT)
 
 
 def file(architecture: str, env: Path = ENV) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from builder.settings import ROOT
 from entrypoint.common import tomlfile
-from entrypoint.common.catalog import NO_ADVICE, ModelFile, Sampling
+from entrypoint.common.catalog import NO_ADVICE, ModelFile, SamplingAdvice
 from entrypoint.common.errors import ConfigFailure, UnknownModel
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
@@ -122,7 +122,7 @@ class Intent:
     sources: tuple[Source, ...] = ()
     task: str = "chat"
     think: str = ""
-    sampling: Sampling = NO_ADVICE
+    sampling: SamplingAdvice = NO_ADVICE
     active: float = 1.0
     cache: int = 147_456
     seen: bool = True
@@ -151,7 +151,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class _File:
+class _ModelsFile:
     """The outline of models.toml."""
 
     default: str
@@ -174,7 +174,7 @@ class _Sources:
 
 def load(path: Path = INTENT, local: Path | None = LOCAL) -> Models:
     """Read models.toml and what is `local`; raise ConfigFailure where one is malformed."""
-    file = tomlfile.record(_File, tomlfile.read(path), path.name)
+    file = tomlfile.record(_ModelsFile, tomlfile.read(path), path.name)
     intents = {name: of_table(name, table, path.name) for name, table in file.models.items()}
     Models(file.default, intents).find(file.default)
     for name, table in tables(local).items() if local else ():

@@ -14,7 +14,7 @@ from builder.quantizers import Order, quantizer
 from builder.settings import Settings
 from builder.stage import disk, receipt, report, scratch
 from entrypoint.common import catalog
-from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, ModelFile, Sampling
+from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, ModelFile, SamplingAdvice
 from entrypoint.common.errors import DamagedModel, StageMissing
 from entrypoint.common.facts import Facts
 from entrypoint.common.language import _
@@ -137,10 +137,10 @@ def _told(made: Mapping[str, Any]) -> Facts:
     if not made:
         return Facts()
     kept = {**made, "languages": tuple(made["languages"])}
-    return Facts(**{**kept, "sampling": Sampling(**made["sampling"])})
+    return Facts(**{**kept, "sampling": SamplingAdvice(**made["sampling"])})
 
 
-def _sampling(advice: Sampling, told: Sampling) -> Sampling:
+def _sampling(advice: SamplingAdvice, told: SamplingAdvice) -> SamplingAdvice:
     """Return what the model's own files say; where they say nothing, what models.toml advises."""
     return advice if told == NO_ADVICE else told
 

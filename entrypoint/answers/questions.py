@@ -77,13 +77,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class _File:
+class _QuestionsFile:
     questions: tuple[dict[str, object], ...]
 
 
 def load(path: Path = TUTORIAL) -> tuple[Question, ...]:
     """Read a list of questions; raise ConfigFailure or NotUtf8 saying what is wrong where."""
-    tables = tomlfile.record(_File, tomlfile.read(path), str(path)).questions
+    tables = tomlfile.record(_QuestionsFile, tomlfile.read(path), str(path)).questions
     if not tables:
         raise ConfigFailure(
             _("{path} has no questions.").format(path=path),

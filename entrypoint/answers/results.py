@@ -18,6 +18,7 @@ from entrypoint.common.errors import ConfigFailure, NotWritable
 from entrypoint.common.files import lock, writing
 from entrypoint.common.language import _
 from entrypoint.common.tomlfile import record
+from entrypoint.conversation import Turn
 from entrypoint.engines import Usage
 
 SCHEMA = 1
@@ -72,15 +73,13 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A question, the model's whole answer, and what it cost.
+class RecordedTurn(Turn):
+    """A turn as the results keep it, with what it cost.
 
-    `thought` is what it wrote before it answered; its tokens count in `usage`, which is None like
-    `seconds`, the time from the question to the end of the answer, if nobody measured them.
+    `thought` is what the model wrote before it answered; its tokens count in `usage`, which is None
+    like `seconds`, the time from the question to the end of the answer, if nobody measured them.
     """
 
-    question: str
-    answer: str
     usage: Usage | None = None
     seconds: float | None = None
     thought: str = ""
@@ -96,7 +95,7 @@ class Answer:
     """
 
     id: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordedTurn, ...]
     run: Run
     machine: Machine | None = None
     error: str = ""

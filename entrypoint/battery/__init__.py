@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import entrypoint
-from entrypoint import conversation, mounted
+from entrypoint import mounted
 from entrypoint.answers import questions, results
 from entrypoint.answers.questions import Question
-from entrypoint.answers.results import Answer, Machine, Run, Sampling, Store, Turn
+from entrypoint.answers.results import Answer, Machine, RecordedTurn, Run, Sampling, Store
 from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
 from entrypoint.battery import plan as plans
 from entrypoint.battery import transcript
@@ -65,7 +65,7 @@ Outcome: TypeAlias = tuple[int, Answer | BrokenAnswer]
 
 
 @dataclass(frozen=True)
-class Contender:
+class Respondent:
     """One of those that are asked: what its answers are kept under, and how it is opened."""
 
     title: str
@@ -155,13 +155,13 @@ def run(arguments: Namespace) -> None:
             _import(arguments, asked)
             return
         plan = Plan(tuple(_runs(arguments)), asked, arguments.parallel)
-    contenders = [_contender(each, plan) for each in plan.runs]
+    respondents = [_respondent(each, plan) for each in plan.runs]
     folder = arguments.resume or arguments.output
     with _store(folder) as store:
         if arguments.output:
             plans.save(plan, folder)
         try:
-            _ask_all(contenders, plan.questions, store)
+            _ask_all(respondents, plan.questions, store)
         except (KeyboardInterrupt, Failure):
             if folder:
                 say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
@@ -205,7 +205,9 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
     with _store(arguments.output) as store:
         for question, text in found:
             if not store.find(run, question.asks):
-                store.add(Answer(question.id, (Turn(question.text, text),), run, ended=_now()))
+                store.add(
+                    Answer(question.id, (RecordedTurn(question.text, text),), run, ended=_now())
+                )
     say(
         _("{path}: answers to {count} of {all} questions.").format(
             path=arguments.printed, count=len(found), all=len(asked)
@@ -252,7 +254,7 @@ def _of(model: Model, how: Run) -> Run:
     )
 
 
-def _contender(run: Run, plan: Plan) -> Contender:
+def _respondent(run: Run, plan: Plan) -> Respondent:
     """Return who answers; raise NotEnoughMemory, or ConfigFailure if the model is another now."""
     if run.endpoint:
         from entrypoint.engines.endpoint import Endpoint
@@ -260,7 +262,7 @@ def _contender(run: Run, plan: Plan) -> Contender:
         endpoint = Endpoint(run.endpoint, run.model)
         parallel = plan.parallel or ELSEWHERE
         where = Machine("", "", 0, 0, parallel, entrypoint.__version__)
-        return Contender(run.model, run, parallel, lambda: where, lambda: endpoint)
+        return Respondent(run.model, run, parallel, lambda: where, lambda: endpoint)
     models = mounted.load(models_folder())
     model = models.find(run.model)
     if _of(model, run) != run:
@@ -270,7 +272,7 @@ def _contender(run: Run, plan: Plan) -> Contender:
         )
     parallel = plan.parallel or _fitting(model, len(plan.questions))
     machine.require_memory(model, models, parallel=parallel)
-    return Contender(
+    return Respondent(
         title=model.display_name,
         run=run,
         parallel=parallel,
@@ -301,8 +303,8 @@ def _fitting(model: Model, most: int) -> int:
     return max((n for n in counts if machine.need(model, n) <= free), default=1)
 
 
-def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: Store) -> None:
-    """Print all answers of all contenders; compute and keep those that the store does not have.
+def _ask_all(respondents: Sequence[Respondent], asked: Sequence[Question], store: Store) -> None:
+    """Print all answers of all respondents; compute and keep those that the store does not have.
 
     Raises EndpointFailure in the end if some broke off; these are not kept.
     """
@@ -312,25 +314,25 @@ def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: 
             for number, question in enumerate(asked)
             if (answer := store.find(each.run, question.asks))
         }
-        for each in contenders
+        for each in respondents
     ]
-    count, wanted = sum(map(len, kept)), len(contenders) * len(asked)
+    count, wanted = sum(map(len, kept)), len(respondents) * len(asked)
     if count == wanted:
         say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
     elif count:
         say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
     broken = 0
-    progress = Progress(wanted - count, contenders[0].options.max_tokens)
-    for contender, known in zip(contenders, kept, strict=True):
-        if len(contenders) > 1:
-            print(visible(f"# {contender.title}"), flush=True)
+    progress = Progress(wanted - count, respondents[0].options.max_tokens)
+    for respondent, known in zip(respondents, kept, strict=True):
+        if len(respondents) > 1:
+            print(visible(f"# {respondent.title}"), flush=True)
         page = Page(progress)
         for number, answer in known.items():
             page.add(number, _printed(number, answer))
         missing = {n: question for n, question in enumerate(asked) if n not in known}
         if not missing:  # then the model is not even loaded
             continue
-        broken += _compute(contender, missing, page, progress, store)
+        broken += _compute(respondent, missing, page, progress, store)
     if broken:
         raise EndpointFailure(
             _("Answers that broke off: {n} of {all}.").format(n=broken, all=wanted)
@@ -338,17 +340,17 @@ def _ask_all(contenders: Sequence[Contender], asked: Sequence[Question], store: 
 
 
 def _compute(
-    contender: Contender,
+    respondent: Respondent,
     missing: Mapping[int, Question],
     page: Page,
     progress: Progress,
     store: Store,
 ) -> int:
-    """Print and keep a contender's answers to questions; return how many broke off."""
+    """Print and keep a respondent's answers to questions; return how many broke off."""
     broken = 0
-    with closing(contender.open()) as engine:
+    with closing(respondent.open()) as engine:
         progress.begin()
-        for number, outcome in _answers(engine, contender, missing, progress):
+        for number, outcome in _answers(engine, respondent, missing, progress):
             heading = HEADING.format(number=number + 1)
             if isinstance(outcome, BrokenAnswer):
                 broken += 1
@@ -366,19 +368,19 @@ def _compute(
 
 
 def _answers(
-    engine: Engine, contender: Contender, asked: Mapping[int, Question], progress: Progress
+    engine: Engine, respondent: Respondent, asked: Mapping[int, Question], progress: Progress
 ) -> Iterator[Outcome]:
     """Yield the numbers of questions and their answers, as they end."""
     from concurrent.futures import ThreadPoolExecutor
 
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     stopped = threading.Event()
-    where, local = contender.machine(), not contender.run.endpoint
+    where, local = respondent.machine(), not respondent.run.endpoint
 
     def answer(number: int, question: Question) -> None:
         try:
-            turns, error = _talk(engine, question, contender, tell(number))
-            found = Answer(question.id, turns, contender.run, where, error)
+            turns, error = _talk(engine, question, respondent, tell(number))
+            found = Answer(question.id, turns, respondent.run, where, error)
             memory = machine.peak() if local else None
             events.put((number, replace(found, memory=memory, ended=_now())))
         except BaseException as failure:  # noqa: BLE001 - the other thread raises it
@@ -392,7 +394,7 @@ def _answers(
 
         return piece
 
-    workers = ThreadPoolExecutor(contender.parallel)
+    workers = ThreadPoolExecutor(respondent.parallel)
     try:
         for number, question in asked.items():
             workers.submit(answer, number, question)
@@ -412,17 +414,17 @@ def _answers(
 
 
 def _talk(
-    engine: Engine, question: Question, contender: Contender, tell: Callable[[str], None]
-) -> tuple[tuple[Turn, ...], str]:
+    engine: Engine, question: Question, respondent: Respondent, tell: Callable[[str], None]
+) -> tuple[tuple[RecordedTurn, ...], str]:
     """Ask a question, turn by turn; return the turns, and why they end early if they do."""
-    talk = Conversation(contender.run.system)
-    turns: list[Turn] = []
+    talk = Conversation(respondent.run.system)
+    turns: list[RecordedTurn] = []
     for text in question.asks:
         begun = time.monotonic()
         pieces: list[str] = []
         usage: Usage | None = None
         try:
-            with closing(engine.stream(talk.messages(text), contender.options)) as stream:
+            with closing(engine.stream(talk.messages(text), respondent.options)) as stream:
                 for piece in stream:
                     if isinstance(piece, Usage):
                         usage = piece
@@ -430,12 +432,12 @@ def _talk(
                         pieces.append(piece)
                         tell(piece)
         except MessageTooLong as failure:
-            return (*turns, Turn(text, "")), failure.what
+            return (*turns, RecordedTurn(text, "")), failure.what
         if usage is None:
             raise EngineCrashed(_("The engine ended an answer without a word about why."))
         thought, said = thinking.split(pieces)
-        turns.append(Turn(text, said, usage, time.monotonic() - begun, thought))
-        talk.turns.append(conversation.Turn(text, turns[-1].answer))
+        turns.append(RecordedTurn(text, said, usage, time.monotonic() - begun, thought))
+        talk.turns.append(turns[-1])
     return tuple(turns), ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from entrypoint.answers import results
 from entrypoint.answers.questions import Question
-from entrypoint.answers.results import Answer, Run, Turn
+from entrypoint.answers.results import Answer, RecordedTurn, Run
 from entrypoint.common import files
 from entrypoint.common.errors import ConfigFailure, NotUtf8
 from entrypoint.common.language import _
@@ -92,7 +92,7 @@ def _section(number: int, answer: Answer) -> str:
     return heading + later + (f"\n{answer.error}\n" if answer.error else "")
 
 
-def _quoted(turn: Turn) -> str:
+def _quoted(turn: RecordedTurn) -> str:
     """Quote, so that an answer's own headings and open code blocks stay inside it."""
     quoted = "".join(f"> {line}".rstrip() + "\n" for line in turn.answer.splitlines())
     if turn.usage is None or turn.seconds is None:

@@ -32,7 +32,7 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingAdvice:
     """How a model's publisher advises to sample its answers; None where nothing is said.
 
     `temperature`, `top_p` and `min_p` as OpenAI's API has them, `top_k` a number of tokens (0:
@@ -46,7 +46,7 @@ class Sampling:
     repeat_penalty: float | None = None
 
 
-NO_ADVICE = Sampling()
+NO_ADVICE = SamplingAdvice()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Model:
     memory_each: int = 0
     task: str = "chat"
     think: str = ""
-    sampling: Sampling = NO_ADVICE
+    sampling: SamplingAdvice = NO_ADVICE
 
 
 @dataclass(frozen=True)
@@ -141,5 +141,5 @@ def _model(entry: dict[str, Any]) -> Model:
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
     }
     values["files"] = tuple(ModelFile(**file) for file in entry["files"])
-    values["sampling"] = Sampling(**entry.get("sampling", {}))
+    values["sampling"] = SamplingAdvice(**entry.get("sampling", {}))
     return Model(**values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from entrypoint.common.catalog import NO_ADVICE, Sampling
+from entrypoint.common.catalog import NO_ADVICE, SamplingAdvice
 from entrypoint.common.gguf import Header
 
 # Our names of the sampling options, as GGUF's keys have them.
@@ -30,7 +30,7 @@ class Facts:
     license: str = ""
     languages: tuple[str, ...] = ()
     think: str = ""
-    sampling: Sampling = NO_ADVICE
+    sampling: SamplingAdvice = NO_ADVICE
 
 
 def of_gguf(header: Header) -> Facts:
@@ -53,7 +53,7 @@ def thinking(template: str) -> str:
     return "on" if "</think>" in template else ""
 
 
-def sampling(advice: Mapping[str, Any]) -> Sampling:
+def sampling(advice: Mapping[str, Any]) -> SamplingAdvice:
     """Return the options that are numbers; a temperature of 0 is no advice on how to sample."""
     numbers = {
         name: value
@@ -62,7 +62,7 @@ def sampling(advice: Mapping[str, Any]) -> Sampling:
     }
     if "top_k" in numbers:
         numbers["top_k"] = int(numbers["top_k"])
-    return Sampling(**{name: _short(value) for name, value in numbers.items()})  # type: ignore[arg-type]
+    return SamplingAdvice(**{name: _short(value) for name, value in numbers.items()})  # type: ignore[arg-type]
 
 
 def _short(value: float) -> float:

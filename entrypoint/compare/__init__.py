@@ -25,7 +25,7 @@ from entrypoint.common.language import _
 from entrypoint.common.visible import say
 from entrypoint.compare import advice, contenders, marks, page, scores
 from entrypoint.compare.judge import Judge, Verdict, Verdicts
-from entrypoint.compare.report import SCHEMA, Judging, Question, Report
+from entrypoint.compare.report import SCHEMA, ComparedQuestion, Judging, Report
 from entrypoint.engines import Engine, open_engine
 
 VERDICTS = "verdicts.jsonl"
@@ -127,8 +127,8 @@ def run(arguments: Namespace) -> None:
 
 
 def _annotated(
-    path: Path, compared: tuple[Question, ...], names: Sequence[str]
-) -> tuple[Question, ...]:
+    path: Path, compared: tuple[ComparedQuestion, ...], names: Sequence[str]
+) -> tuple[ComparedQuestion, ...]:
     if path.exists():
         return marks.read(path, compared, names)
     marks.write(path, compared, names)
@@ -160,7 +160,7 @@ def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
 
 
 def _judged(
-    judge: Judge | None, compared: Sequence[Question], names: Sequence[str]
+    judge: Judge | None, compared: Sequence[ComparedQuestion], names: Sequence[str]
 ) -> tuple[list[Verdict], Judging | None]:
     """Return a judge's verdicts and their tally; none without a judge."""
     if judge is None:

@@ -13,11 +13,11 @@ from entrypoint.common.language import _
 from entrypoint.compare import chance
 from entrypoint.compare.report import (
     EVEN,
+    ComparedQuestion,
     Contender,
     Dimension,
     Evidence,
     Finding,
-    Question,
     Score,
     Sort,
     Source,
@@ -33,7 +33,9 @@ SORTS: tuple[Sort, ...] = ("strength", "weakness", "advice")
 
 
 def findings(
-    contenders: Sequence[Contender], dimensions: Sequence[Dimension], questions: Sequence[Question]
+    contenders: Sequence[Contender],
+    dimensions: Sequence[Dimension],
+    questions: Sequence[ComparedQuestion],
 ) -> tuple[Finding, ...]:
     """Return what the rules say of each contender in turn, the good before the bad."""
     names = [each.name for each in contenders]
@@ -151,7 +153,9 @@ def _speed(contenders: Sequence[Contender], place: int) -> Iterator[Finding]:
     yield Finding(kind, contenders[place].name, text, evidence)
 
 
-def _faults(names: Sequence[str], questions: Sequence[Question], place: int) -> Iterator[Finding]:
+def _faults(
+    names: Sequence[str], questions: Sequence[ComparedQuestion], place: int
+) -> Iterator[Finding]:
     """Count what is wrong with the shape of answers."""
     texts: dict[Kind, str] = {
         "language": _("Answers not in the language of the question: {n} of {all}."),

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import median
 
 from entrypoint.answers import results
-from entrypoint.answers.questions import Question as Asked
+from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, Run
 from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
-from entrypoint.compare.report import Contender, Cost, Question, Reply
+from entrypoint.compare.report import ComparedQuestion, Contender, Cost, Reply
 
 NAMED = 10  # of many names, so many are written
 Key = tuple[str, tuple[str, ...]]  # an id and what was asked: one changed word is another question
@@ -63,8 +63,8 @@ def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def share(
-    entries: Sequence[Entry], known: Sequence[Asked]
-) -> tuple[tuple[Question, ...], list[str]]:
+    entries: Sequence[Entry], known: Sequence[Question]
+) -> tuple[tuple[ComparedQuestion, ...], list[str]]:
     """Return the questions that every entry answers, checked, and notes on the others.
 
     What is right, and the order, is told by the `known` questions; others follow. Raises
@@ -94,7 +94,7 @@ def share(
     return tuple(
         _question(
             number,
-            right.get(key) or Asked(key[0], turns=key[1]),
+            right.get(key) or Question(key[0], turns=key[1]),
             [entry.answers[key] for entry in entries],
         )
         for number, key in _numbered(right, asked)
@@ -128,7 +128,9 @@ def _few(names: Sequence[str]) -> str:
     return listed if more <= 0 else _("{names} and {n} more").format(names=listed, n=more)
 
 
-def contender(entry: Entry, questions: Sequence[Question], price: float | None) -> Contender:
+def contender(
+    entry: Entry, questions: Sequence[ComparedQuestion], price: float | None
+) -> Contender:
     """Return what the report says of an entry; `price` is in RMB for an hour of its machine."""
     answers = [entry.answers[each.id, each.turns] for each in questions]
     return Contender(entry.name, _facts(entry), _cost(answers, price))
@@ -160,10 +162,10 @@ def partiality(entries: Sequence[Entry], judge: str | None) -> list[str]:
     return []
 
 
-def _question(number: int, asked: Asked, answers: Sequence[Answer]) -> Question:
+def _question(number: int, asked: Question, answers: Sequence[Answer]) -> ComparedQuestion:
     from entrypoint.compare.checks import check  # which can run programs
 
-    return Question(
+    return ComparedQuestion(
         number=number,
         id=asked.id,
         turns=asked.asks,

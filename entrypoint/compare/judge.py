@@ -21,7 +21,7 @@ from entrypoint.answers.questions import Point
 from entrypoint.common import files
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong
 from entrypoint.common.language import _
-from entrypoint.compare.report import Question
+from entrypoint.compare.report import ComparedQuestion
 from entrypoint.engines import Engine, Options, thinking
 
 Outcome: TypeAlias = Literal["first", "second", "tie", "unclear", "refused", "failed"]
@@ -120,7 +120,9 @@ class Judge:
         self._engine: Engine | None = None
         self._failures = 0
 
-    def hear(self, questions: Sequence[Question], contenders: Sequence[str]) -> Iterator[Verdict]:
+    def hear(
+        self, questions: Sequence[ComparedQuestion], contenders: Sequence[str]
+    ) -> Iterator[Verdict]:
         """Yield a verdict for each question, ordered pair of contenders and dimension."""
         for question in questions:
             for first, second in itertools.permutations(range(len(contenders)), 2):

@@ -11,13 +11,13 @@ from pathlib import Path
 from entrypoint.common.errors import ConfigFailure, NotUtf8
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
-from entrypoint.compare.report import Question, Reply
+from entrypoint.compare.report import ComparedQuestion, Reply
 
 COLUMNS = ("question", "model", "dimension", "mark")
 HIGHEST = 10
 
 
-def write(path: Path, questions: Sequence[Question], contenders: Sequence[str]) -> None:
+def write(path: Path, questions: Sequence[ComparedQuestion], contenders: Sequence[str]) -> None:
     """Write a row for each mark that can be given; raise NotWritable or DiskFull."""
     text = io.StringIO()
     table = csv.writer(text)
@@ -33,8 +33,8 @@ def write(path: Path, questions: Sequence[Question], contenders: Sequence[str]) 
 
 
 def read(
-    path: Path, questions: Sequence[Question], contenders: Sequence[str]
-) -> tuple[Question, ...]:
+    path: Path, questions: Sequence[ComparedQuestion], contenders: Sequence[str]
+) -> tuple[ComparedQuestion, ...]:
     """Return the questions with the file's marks; raise ConfigFailure, or NotUtf8 if it is not."""
     known = {
         (question.id, name, dimension)
@@ -123,7 +123,7 @@ def _mark(text: str, where: str) -> float:
 
 
 def _marked(
-    question: Question, marks: dict[tuple[str, str, str], float], contenders: Sequence[str]
+    question: ComparedQuestion, marks: dict[tuple[str, str, str], float], contenders: Sequence[str]
 ) -> Iterator[Reply]:
     for name, reply in zip(contenders, question.replies, strict=True):
         given = {

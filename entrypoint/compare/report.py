@@ -150,7 +150,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparedQuestion:
     """A question that all contenders answered, turn by turn; `replies` are in their order.
 
     `number` is its place in the list of questions, from 1.
@@ -207,7 +207,7 @@ class Report:
     schema: int
     contenders: tuple[Contender, ...]
     dimensions: tuple[Dimension, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[ComparedQuestion, ...]
     findings: tuple[Finding, ...]
     judging: Judging | None
     notes: tuple[str, ...]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from entrypoint.common.language import _
 from entrypoint.compare import chance
 from entrypoint.compare.judge import Verdict
-from entrypoint.compare.report import Counted, Dimension, Judged, Judging, Marked, Question, Score
+from entrypoint.compare.report import (
+    ComparedQuestion,
+    Counted,
+    Dimension,
+    Judged,
+    Judging,
+    Marked,
+    Score,
+)
 
 if TYPE_CHECKING:
     from entrypoint.compare.checks import Check
@@ -17,7 +25,7 @@ ALL = "all"  # what is right, whatever dimension it counts for
 
 
 def dimensions(
-    questions: Sequence[Question], contenders: Sequence[str], verdicts: Sequence[Verdict]
+    questions: Sequence[ComparedQuestion], contenders: Sequence[str], verdicts: Sequence[Verdict]
 ) -> tuple[Dimension, ...]:
     """Return the scores of all contenders: in all, in form, in the tutorial's five dimensions."""
     titles = {
@@ -46,7 +54,9 @@ def dimensions(
     )
 
 
-def counted(questions: Sequence[Question], contender: int, dimension: str) -> Counted | None:
+def counted(
+    questions: Sequence[ComparedQuestion], contender: int, dimension: str
+) -> Counted | None:
     """Return the points that a contender's answers made in a dimension, None without a check."""
     checks = [
         check
@@ -79,7 +89,9 @@ def _counts(check: Check, dimension: str) -> bool:
     return dimension in check.dimensions or (dimension == ALL and "form" not in check.dimensions)
 
 
-def _shares(questions: Sequence[Question], contender: int, dimension: str) -> Iterator[float]:
+def _shares(
+    questions: Sequence[ComparedQuestion], contender: int, dimension: str
+) -> Iterator[float]:
     """Yield a contender's share of each question's points, of those that are counted for all."""
     for question in questions:
         rows = zip(*(reply.checks for reply in question.replies), strict=True)
@@ -92,7 +104,7 @@ def _shares(questions: Sequence[Question], contender: int, dimension: str) -> It
             yield sum(outcomes) / len(outcomes)
 
 
-def marked(questions: Sequence[Question], contender: int, dimension: str) -> Marked | None:
+def marked(questions: Sequence[ComparedQuestion], contender: int, dimension: str) -> Marked | None:
     """Return the mean of a person's marks, of the questions where every contender has one."""
     marks = [
         question.replies[contender].marks[dimension]

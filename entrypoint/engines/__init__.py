@@ -143,7 +143,7 @@ class Line:
                 self._connection.shutdown(socket.SHUT_RDWR)
 
 
-class Answer(Iterator[str | Usage]):
+class AnswerStream(Iterator[str | Usage]):
     """The pieces of one answer, then its Usage. Closing it stops the computation.
 
     Another thread may `hang_up` at any time, even while the prompt is computed: the computation is
@@ -185,7 +185,7 @@ class Engine(Protocol):
 
     context: int
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation, or go on with a raw text.
 
         Control words in messages are text; in a raw text they are control tokens.

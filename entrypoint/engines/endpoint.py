@@ -33,7 +33,7 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.common.language import _
-from entrypoint.engines import Answer, Line, Message, Options, Prompt, Usage, require
+from entrypoint.engines import AnswerStream, Line, Message, Options, Prompt, Usage, require
 
 KEY = "LLMDEPLOY_API_KEY"  # the variable that has the endpoint's key
 TRIES = 4
@@ -102,13 +102,13 @@ class Endpoint:
         self._open: WeakSet[socket.socket] = WeakSet()
         self._closed = False
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation; raise BrokenAnswer if the answer breaks off or is none.
 
         Raises EndpointFailure if there is no answer, MessageTooLong if that is why.
         """
         line = Line()
-        return Answer(self._pieces(prompt, options, line), line)
+        return AnswerStream(self._pieces(prompt, options, line), line)
 
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line

@@ -28,7 +28,7 @@ from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
 from entrypoint.serve.problems import Problem
-from entrypoint.serve.replies import ChatReply, Reply, TextReply
+from entrypoint.serve.replies import ChatReply, GeneratedReply, TextReply
 from entrypoint.serve.service import Service
 
 PAGE = Path(__file__).with_name("page")
@@ -37,7 +37,7 @@ EAS = "/api/predict/{service}"  # what PAI-EAS puts before every path of a servi
 CLIENT_GONE = 499  # nginx's word
 CREATED = 0  # OpenAI's clients want a time; a catalogue that repeats its bytes has none
 
-Asked = TypeVar("Asked", bound=wire.Sampling)
+Asked = TypeVar("Asked", bound=wire.GenerationRequest)
 
 
 class Routes:
@@ -67,7 +67,7 @@ class Routes:
             Mount("/page", StaticFiles(directory=PAGE)),
         ]
 
-    async def chat(self, request: Request) -> Reply:
+    async def chat(self, request: Request) -> GeneratedReply:
         """Answer a conversation."""
         asked = await self._read(request, wire.ChatRequest)
         prompt = [turn.message() for turn in asked.messages]
@@ -75,7 +75,7 @@ class Routes:
             prompt.insert(0, Message(role="system", content=self._front.system))
         return ChatReply(self._find(asked.model), asked, prompt, self._limits)
 
-    async def complete(self, request: Request) -> Reply:
+    async def complete(self, request: Request) -> GeneratedReply:
         """Go on with a text."""
         asked = await self._read(request, wire.CompletionRequest)
         return TextReply(self._find(asked.model), asked, asked.prompts, self._limits)

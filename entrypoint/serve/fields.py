@@ -21,9 +21,9 @@ Asked = TypeVar("Asked", bound=msgspec.Struct)
 # Lists of objects in which clients send more than they mean, too.
 NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})  # as the description of the API has it
 INSIDE: Mapping[str, type[msgspec.Struct]] = {
-    "messages": wire.Turn,
+    "messages": wire.ChatMessage,
     "content": wire.TextPart,
-    "tool_calls": wire.Call,
+    "tool_calls": wire.ToolCall,
 }
 
 

@@ -22,8 +22,8 @@ KEYED: list[dict[str, list[str]]] = [
 def document() -> bytes:
     """Return the document as JSON."""
     types = (
-        wire.ChatRequest, wire.CompletionRequest, wire.Chat, wire.ChatChunk, wire.Completion,
-        wire.ModelList, wire.ModelCard, wire.State, wire.Error,
+        wire.ChatRequest, wire.ChatCompletion, wire.ChatChunk, wire.CompletionRequest,
+        wire.Completion, wire.ModelList, wire.ModelCard, wire.State, wire.Error,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
     lenient: tuple[type, ...] = (
@@ -69,7 +69,11 @@ def document() -> bytes:
     paths = {
         "/v1/chat/completions": {
             "post": asking(
-                "chat", _("Answer a conversation"), wire.ChatRequest, wire.Chat, wire.ChatChunk
+                "chat",
+                _("Answer a conversation"),
+                wire.ChatRequest,
+                wire.ChatCompletion,
+                wire.ChatChunk,
             )
         },
         "/v1/completions": {

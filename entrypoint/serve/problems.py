@@ -37,7 +37,7 @@ class Problem(Exception):
         kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
         named = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
         return msgspec.json.encode(
-            wire.Error(wire.Problem(self.message, named, self.param, self.code))
+            wire.Error(wire.ErrorDetails(self.message, named, self.param, self.code))
         )
 
     def response(self) -> Response:

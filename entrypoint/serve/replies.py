@@ -21,7 +21,7 @@ from entrypoint.engines import Options, Prompt, Usage
 from entrypoint.serve import metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.service import Answering, Service
-from entrypoint.serve.speech import Call, Part, Thought, Words
+from entrypoint.serve.speech import FunctionCall, Part, Thought, Words
 
 EVENTS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -36,7 +36,7 @@ class Gone(Exception):
     """The client hung up."""
 
 
-class Reply(Response, ABC):
+class GeneratedReply(Response, ABC):
     """The answers to a request, computed while they are sent.
 
     It asks when it is called, so that whatever is wrong before the first piece can still become
@@ -47,7 +47,11 @@ class Reply(Response, ABC):
     done = b"data: [DONE]\n\n"
 
     def __init__(
-        self, service: Service, request: wire.Sampling, prompts: Sequence[Prompt], limits: Limits
+        self,
+        service: Service,
+        request: wire.GenerationRequest,
+        prompts: Sequence[Prompt],
+        limits: Limits,
     ) -> None:
         self.service, self.request, self.limit = service, request, limits.timeout
         options = request.options(service.default, limits.max_tokens)
@@ -198,7 +202,7 @@ class Reply(Response, ABC):
         scope["state"]["facts"] |= facts
 
 
-class ChatReply(Reply):
+class ChatReply(GeneratedReply):
     """Answer of /v1/chat/completions."""
 
     prefix = "chatcmpl"
@@ -216,7 +220,7 @@ class ChatReply(Reply):
         choices = []
         for index, (text, usage) in enumerate(zip(texts, usages, strict=True)):
             parts = [*self._speeches[index].feed(text), *self._speeches[index].end()]
-            calls = [wire.call(part) for part in parts if isinstance(part, Call)]
+            calls = [wire.call(part) for part in parts if isinstance(part, FunctionCall)]
             words = "".join(part.text for part in parts if isinstance(part, Words))
             thought = "".join(part.text for part in parts if isinstance(part, Thought))
             said = wire.Said(
@@ -226,7 +230,7 @@ class ChatReply(Reply):
             )
             reason: wire.Reason = "tool_calls" if calls else usage.finish_reason
             choices.append(wire.ChatChoice(said, reason, index))
-        return wire.Chat(**self.head, choices=choices, usage=_cost(usages))
+        return wire.ChatCompletion(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
         """Return the events that tell who speaks."""
@@ -263,7 +267,7 @@ class ChatReply(Reply):
         return wire.ChatChunk(**self.head, choices=[wire.ChunkChoice(delta, reason, index)])
 
 
-class TextReply(Reply):
+class TextReply(GeneratedReply):
     """Answer of /v1/completions."""
 
     prefix = "cmpl"
@@ -353,8 +357,8 @@ def _usage(answering: Answering) -> Usage:
     return answering.usage
 
 
-def _cost(usages: Sequence[Usage]) -> wire.Cost:
+def _cost(usages: Sequence[Usage]) -> wire.CompletionUsage:
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
     cached = sum(usage.cached_tokens for usage in usages)
-    return wire.Cost(prompt, completion, prompt + completion, wire.PromptDetails(cached))
+    return wire.CompletionUsage(prompt, completion, prompt + completion, wire.PromptDetails(cached))

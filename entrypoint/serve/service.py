@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import entrypoint
 from entrypoint.common.catalog import Model
-from entrypoint.engines import Answer, Engine, Options, Prompt, Usage, advised, open_engine
+from entrypoint.engines import AnswerStream, Engine, Options, Prompt, Usage, advised, open_engine
 from entrypoint.serve import journal, metrics, problems
 from entrypoint.serve.limits import Limits
 
@@ -40,7 +40,7 @@ class Answering:
         self.first: float | None = None  # seconds from the request to the first piece
         self.usage: Usage | None = None
         self.stopped = False
-        self.pieces: Answer | None = None  # as soon as the engine has been asked
+        self.pieces: AnswerStream | None = None  # as soon as the engine has been asked
         self._texts: list[str] = []
         self._failure: Exception | None = None
         self._ended = False

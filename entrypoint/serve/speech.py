@@ -37,7 +37,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """A call of a function; `arguments` is JSON, though not always what its schema says."""
 
     name: str
@@ -45,7 +45,7 @@ class Call:
     id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
 
 
-Part: TypeAlias = Thought | Words | Call
+Part: TypeAlias = Thought | Words | FunctionCall
 
 
 class Speech:
@@ -99,9 +99,9 @@ class Speech:
         return min([*starts, *ends], default=len(self._held))
 
 
-def parse(text: str, functions: Collection[str]) -> tuple[list[Call], str]:
+def parse(text: str, functions: Collection[str]) -> tuple[list[FunctionCall], str]:
     """Return the calls that a text begins with, and what of it follows them."""
-    calls: list[Call] = []
+    calls: list[FunctionCall] = []
     rest = text
     while functions:
         json_on = NOISE.sub("", rest, count=1)
@@ -117,7 +117,7 @@ def parse(text: str, functions: Collection[str]) -> tuple[list[Call], str]:
     return calls, NOISE.sub("", rest, count=1) if calls else rest
 
 
-def _call(value: Any, functions: Collection[str]) -> Call | None:
+def _call(value: Any, functions: Collection[str]) -> FunctionCall | None:
     """Return what a model wrote as a call, None if it is something else."""
     if not isinstance(value, dict):
         return None
@@ -129,4 +129,4 @@ def _call(value: Any, functions: Collection[str]) -> Call | None:
         return None
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
-    return Call(name, arguments)
+    return FunctionCall(name, arguments)

@@ -62,8 +62,8 @@ class Called(Struct, forbid_unknown_fields=True):
     arguments: str = "{}"
 
 
-class Call(Struct, forbid_unknown_fields=True):
-    """One call that the model asked for; a turn of role "tool" answers its `id`."""
+class ToolCall(Struct, forbid_unknown_fields=True):
+    """One call that the model asked for; a message of role "tool" answers its `id`."""
 
     id: str
     function: Called
@@ -71,7 +71,7 @@ class Call(Struct, forbid_unknown_fields=True):
     index: int | UnsetType | None = UNSET
 
 
-class Turn(Struct, forbid_unknown_fields=True):
+class ChatMessage(Struct, forbid_unknown_fields=True):
     """One message of a conversation.
 
     The last fields are what answers bring along; they only tell, so a history may have them.
@@ -80,7 +80,7 @@ class Turn(Struct, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: Any = None
@@ -92,9 +92,9 @@ class Turn(Struct, forbid_unknown_fields=True):
     parsed: Any = None
 
     def __post_init__(self) -> None:
-        """Refuse a turn that says nothing."""
+        """Refuse a message that says nothing."""
         if self.content is None and self.role != "assistant":
-            raise ValueError(_("A turn of role {role} needs content").format(role=self.role))
+            raise ValueError(_("A message of role {role} needs content").format(role=self.role))
 
     def message(self) -> Message:
         """Return it as engines read it."""
@@ -212,7 +212,7 @@ def schema_of_a_call(functions: Sequence[Function]) -> dict[str, Any]:
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
+class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """What a request for a chat and one for a raw text have in common."""
 
     model: str | None = None
@@ -279,10 +279,10 @@ class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class ChatRequest(Sampling, kw_only=True):
+class ChatRequest(GenerationRequest, kw_only=True):
     """Body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Turn], Meta(min_length=1, max_length=MESSAGES)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES)]
     max_completion_tokens: Count | None = None
     response_format: PlainText | JsonObject | JsonSchema | None = None
     logprobs: Literal[False] | None = None
@@ -363,7 +363,7 @@ class ChatRequest(Sampling, kw_only=True):
         return Speech([function.name for function in self.offered], most)
 
 
-class CompletionRequest(Sampling, kw_only=True):
+class CompletionRequest(GenerationRequest, kw_only=True):
     """Body of POST /v1/completions."""
 
     prompt: Prompt
@@ -394,7 +394,7 @@ class PromptDetails(Struct):
     cached_tokens: int
 
 
-class Cost(Struct):
+class CompletionUsage(Struct):
     """Tokens read and written."""
 
     prompt_tokens: int
@@ -406,10 +406,10 @@ class Cost(Struct):
 Reason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
-def call(part: speech.Call, index: int | None = None) -> Call:
+def call(part: speech.FunctionCall, index: int | None = None) -> ToolCall:
     """Return a call as it travels; in a stream it has its `index` among the answer's calls."""
     named = Called(part.name, part.arguments)
-    return Call(part.id, named, index=UNSET if index is None else index)
+    return ToolCall(part.id, named, index=UNSET if index is None else index)
 
 
 class Said(Struct):
@@ -419,7 +419,7 @@ class Said(Struct):
     role: Literal["assistant"] = "assistant"
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[Call] | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Struct):
@@ -431,14 +431,14 @@ class ChatChoice(Struct):
     logprobs: None = None
 
 
-class Chat(Struct, kw_only=True):
+class ChatCompletion(Struct, kw_only=True):
     """Answer of POST /v1/chat/completions."""
 
     id: str
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: Cost
+    usage: CompletionUsage
     system_fingerprint: str
     object: Literal["chat.completion"] = "chat.completion"
 
@@ -449,7 +449,7 @@ class Delta(Struct):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[Call] | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct):
@@ -468,7 +468,7 @@ class ChatChunk(Struct, kw_only=True):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Cost | UnsetType | None = UNSET
+    usage: CompletionUsage | UnsetType | None = UNSET
     system_fingerprint: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
@@ -489,7 +489,7 @@ class Completion(Struct, kw_only=True):
     created: int
     model: str
     choices: list[TextChoice]
-    usage: Cost | UnsetType | None = UNSET
+    usage: CompletionUsage | UnsetType | None = UNSET
     system_fingerprint: str
     object: Literal["text_completion"] = "text_completion"
 
@@ -512,7 +512,7 @@ class ModelList(Struct):
     object: Literal["list"] = "list"
 
 
-class Problem(Struct):
+class ErrorDetails(Struct):
     """What went wrong; `param` is the field that is to blame."""
 
     message: str
@@ -524,7 +524,7 @@ class Problem(Struct):
 class Error(Struct):
     """The body of every answer that is not a success."""
 
-    error: Problem
+    error: ErrorDetails
 
 
 class State(Struct):

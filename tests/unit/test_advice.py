@@ -6,13 +6,13 @@ import pytest
 from entrypoint.compare import advice, chance
 from entrypoint.compare.checks import Check, Kind
 from entrypoint.compare.report import (
+    ComparedQuestion,
     Contender,
     Cost,
     Counted,
     Dimension,
     Judged,
     Marked,
-    Question,
     Reply,
     Score,
 )
@@ -40,7 +40,7 @@ def dimension(*scores: Score, name: str = "logic") -> Dimension:
 def said(
     dimensions: Sequence[Dimension],
     rates: Sequence[float | None] = (50.0, 50.0),
-    questions: Sequence[Question] = (),
+    questions: Sequence[ComparedQuestion] = (),
 ) -> list[str]:
     contenders = [contender(name, rate) for name, rate in zip("abc", rates, strict=False)]
     found = advice.findings(contenders, dimensions, questions)
@@ -168,9 +168,11 @@ def test_of_three_only_one_can_be_ahead() -> None:
     ],
 )
 def test_faults_are_counted_and_each_is_pointed_at(kind: Kind, text: str) -> None:
-    def question(name: str, *, passed: bool | None) -> Question:
+    def question(name: str, *, passed: bool | None) -> ComparedQuestion:
         check = Check(kind, "", passed, "", ("form",))
-        return Question(1, name, ("?",), (), (), (Reply(("!",), (check,), {}, 1, 1.0, "stop", ""),))
+        return ComparedQuestion(
+            1, name, ("?",), (), (), (Reply(("!",), (check,), {}, 1, 1.0, "stop", ""),)
+        )
 
     questions = [
         question("p", passed=True),

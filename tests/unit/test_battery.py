@@ -216,7 +216,7 @@ def test_a_battery_is_repeatable_unless_told_otherwise() -> None:
 
 def advise(engine: str) -> None:
     """Put a model with published sampling, of this engine, into the catalogue."""
-    advice = catalog.Sampling(0.7, 0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+    advice = catalog.SamplingAdvice(0.7, 0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
     known = dataclasses.replace(model("one", "11"), engine=engine, sampling=advice)
     catalog.dump(Catalog("one", (known,)), Path("models"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from builder.bench import engines, figures, quality
 from builder.bench.figures import Promise, Row
-from builder.bench.quality import Cost, Weights
+from builder.bench.quality import QuantizationCost, Weights
 from builder.stage.run import watch
 from entrypoint.common.errors import CommandFailed
 
@@ -116,7 +116,7 @@ def test_a_second_question_that_is_computed_with_its_history_is_told() -> None:
 
 def test_answers_are_compared_question_by_question() -> None:
     ours, other = (Weights(1, 9.5, answers) for answers in (("a", "b", "c"), ("a", "x", "c")))
-    assert Cost(ours, other, ("1", "2", "3")).differing == [1]
+    assert QuantizationCost(ours, other, ("1", "2", "3")).differing == [1]
 
 
 def test_the_perplexity_is_read_from_the_end_of_the_log() -> None:
@@ -174,7 +174,7 @@ def test_the_page_has_machine_figures_containers_quality_and_verdicts() -> None:
         "llmdeploy": {**measured()["llmdeploy"], "first": [1.0] * 5, "memory": [590.0] * 5},
         engines.OPENVINO: {"first": [4.0] * 5, "prefill": [190.0] * 5, "decode": [47.5] * 5},
     }
-    cost = Cost(
+    cost = QuantizationCost(
         Weights(360_000_000, 46.0, ("同济\n大学", "b")),
         Weights(480_000_000, 40.0, ("复旦大学", "b")),
         ("问一", "问二"),

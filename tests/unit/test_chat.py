@@ -15,10 +15,10 @@ from entrypoint import conversation
 from entrypoint.__main__ import _parser
 from entrypoint.arguments import sampling
 from entrypoint.chat import DEFAULTS, Chat, offers, terminal
-from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, Sampling
+from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
-from entrypoint.engines import Answer, Message, Options, Prompt, Usage
+from entrypoint.engines import AnswerStream, Message, Options, Prompt, Usage
 
 
 class Parrot:
@@ -32,8 +32,8 @@ class Parrot:
         self.asked: list[tuple[list[Message], Options]] = []
         self.closed = False
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
-        return Answer(self._pieces(prompt, options))
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
+        return AnswerStream(self._pieces(prompt, options))
 
     def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
         assert not isinstance(prompt, str)
@@ -56,7 +56,7 @@ class Parrot:
         self.closed = True
 
 
-def model(name: str, engine: str = "parrot", sampling: Sampling = NO_ADVICE) -> Model:
+def model(name: str, engine: str = "parrot", sampling: SamplingAdvice = NO_ADVICE) -> Model:
     return Model(
         name, name.title(), engine, "Q4_0", 200, 1, (), "", "", "", "", (), (), sampling=sampling
     )
@@ -284,7 +284,7 @@ def test_none_brings_an_option_back_to_its_default() -> None:
     assert room.engines[0].asked[0][1] == DEFAULTS
 
 
-ADVICE = Sampling(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+ADVICE = SamplingAdvice(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
 PUBLISHED = replace(DEFAULTS, **asdict(ADVICE))
 
 
@@ -329,7 +329,7 @@ def test_advice_that_an_engine_cannot_follow_is_left_out_but_a_wish_reaches_it()
 def test_another_model_has_its_own_advice_and_the_same_wishes() -> None:
     room = Room(
         ["/set seed 7", "a", "/model coco", "b"],
-        models=(model("polly", "llamacpp", ADVICE), model("coco", "llamacpp", Sampling(0.3))),
+        models=(model("polly", "llamacpp", ADVICE), model("coco", "llamacpp", SamplingAdvice(0.3))),
     )
     room.run()
     assert [engine.asked[0][1] for engine in room.engines] == [

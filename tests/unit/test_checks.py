@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from entrypoint.answers import questions
 from entrypoint.answers.questions import Checker, Point, Question
-from entrypoint.answers.results import Answer, Run, Turn
+from entrypoint.answers.results import Answer, RecordedTurn, Run
 from entrypoint.compare import checks, points
 from entrypoint.compare.checks import Check
 from entrypoint.compare.points import Reading
@@ -513,7 +513,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answer(text: str, *, reason: str = "stop", error: str = "") -> Answer:
     usage = Usage(1, 0, 1, 0.1, 1.0, reason)  # type: ignore[arg-type]
-    turns = (Turn("早？", "早。"), Turn("问？", text, usage, 1.0))
+    turns = (RecordedTurn("早？", "早。"), RecordedTurn("问？", text, usage, 1.0))
     return Answer("q", turns, Run("m", "e"), error=error)
 
 
@@ -570,7 +570,7 @@ def test_an_answer_that_failed_passes_nothing() -> None:
 )
 def test_an_answer_that_repeats_the_question_is_none(asked: str, text: str, *, again: bool) -> None:
     question = Question("a", text=asked, language="zh", points=(Point("it", must="Paris"),))
-    answer = Answer("a", (Turn(asked, text),), Run("m", "e"))
+    answer = Answer("a", (RecordedTurn(asked, text),), Run("m", "e"))
     found = checks.check(question, answer)
     assert all(each.why == "It only repeats the question." for each in found) is again
     assert again <= (not any(each.passed for each in found))
@@ -583,7 +583,7 @@ def test_a_question_does_not_answer_itself() -> None:
 
 def test_a_printed_answer_is_not_blamed_for_the_fences_that_print_takes_away() -> None:
     question = Question("a", text="Write a program.", format="code")
-    answer = Answer("a", (Turn("Write a program.", "print(1)"),), Run("m", "import"))
+    answer = Answer("a", (RecordedTurn("Write a program.", "print(1)"),), Run("m", "import"))
     verdicts = [each.passed for each in checks.check(question, answer) if each.kind == "format"]
     assert verdicts == [None]
 

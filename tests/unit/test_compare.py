@@ -26,7 +26,7 @@ from entrypoint.answers.questions import TUTORIAL
 from entrypoint.common import catalog
 from entrypoint.common.catalog import Catalog, Model, ModelFile
 from entrypoint.common.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
-from entrypoint.engines import Answer, endpoint
+from entrypoint.engines import AnswerStream, endpoint
 
 COMPARISON = Path(__file__).with_name("comparison")
 
@@ -159,8 +159,8 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Judge:
         def __init__(self, *_model: object) -> None: ...
 
-        def stream(self, prompt: list[dict[str, str]], _options: object) -> Answer:
-            return Answer(self._pieces(prompt))
+        def stream(self, prompt: list[dict[str, str]], _options: object) -> AnswerStream:
+            return AnswerStream(self._pieces(prompt))
 
         def _pieces(self, prompt: list[dict[str, str]]) -> Generator[str, None, None]:
             shown = prompt[0]["content"].partition("<answer-A>")[2].partition("</answer-A>")[0]

@@ -7,7 +7,7 @@ import pytest
 
 from builder.models import facts
 from entrypoint.common import facts as common
-from entrypoint.common.catalog import Sampling
+from entrypoint.common.catalog import SamplingAdvice
 from entrypoint.common.facts import Facts
 from entrypoint.common.gguf import Header
 
@@ -29,7 +29,7 @@ def test_a_gguf_file_says_it_all() -> None:
         },
         (),
     )
-    sampling = Sampling(0.7, 0.8, 20, repeat_penalty=1.05)
+    sampling = SamplingAdvice(0.7, 0.8, 20, repeat_penalty=1.05)
     assert common.of_gguf(header) == Facts("Qwen3 4B", "apache-2.0", ("zh", "en"), "off", sampling)
 
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_says_it_in_three_files(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": HYBRID}))
     (tmp_path / "README.md").write_text("---\nlicense: mit\npipeline_tag: text\n---\n# A model\n")
     assert facts.of_checkpoint(tmp_path) == Facts(
-        license="mit", think="off", sampling=Sampling(0.6, top_k=20, repeat_penalty=1.1)
+        license="mit", think="off", sampling=SamplingAdvice(0.6, top_k=20, repeat_penalty=1.1)
     )
 
 

@@ -10,8 +10,8 @@ from entrypoint.answers.questions import Point
 from entrypoint.common.errors import EngineCrashed, MessageTooLong
 from entrypoint.compare import scores
 from entrypoint.compare.judge import PATIENCE, Judge, Outcome, Verdict, Verdicts, read
-from entrypoint.compare.report import Question, Reply
-from entrypoint.engines import Answer, Engine, Options, Prompt, Usage
+from entrypoint.compare.report import ComparedQuestion, Reply
+from entrypoint.engines import AnswerStream, Engine, Options, Prompt, Usage
 
 USAGE = Usage(9, 0, 1, 0.1, 50.0, "stop")
 NAMES = ("good", "bad")
@@ -27,8 +27,8 @@ class Oracle:
     def __init__(self, opinion: Opinion) -> None:
         self.opinion, self.asked, self.closed = opinion, 0, False
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
-        self.answer = Answer(self._pieces(prompt, options))
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
+        self.answer = AnswerStream(self._pieces(prompt, options))
         return self.answer
 
     def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
@@ -42,10 +42,12 @@ class Oracle:
         self.closed = True
 
 
-def question(name: str = "q", *dimensions: str) -> Question:
+def question(name: str = "q", *dimensions: str) -> ComparedQuestion:
     replies = [Reply((text,), (), {}, 1, 1.0, "stop", "") for text in ("GOOD", "BAD")]
     points = (Point("the sky is blue"),)
-    return Question(1, name, (f"{name}?",), ("fluency", *dimensions), points, tuple(replies))
+    return ComparedQuestion(
+        1, name, (f"{name}?",), ("fluency", *dimensions), points, tuple(replies)
+    )
 
 
 def better(prompt: str) -> str:
@@ -58,7 +60,7 @@ def hear(tmp_path: Path) -> Callable[..., tuple[list[Verdict], Judge, Oracle]]:
 
     def hear(
         opinion: Opinion,
-        *questions: Question,
+        *questions: ComparedQuestion,
         name: str = "oracle",
         opened: Callable[[Oracle], None] = lambda _oracle: None,
     ) -> tuple[list[Verdict], Judge, Oracle]:

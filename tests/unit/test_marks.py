@@ -6,14 +6,14 @@ import pytest
 
 from entrypoint.common.errors import ConfigFailure, NotUtf8, NotWritable
 from entrypoint.compare import marks, scores
-from entrypoint.compare.report import Marked, Question, Reply
+from entrypoint.compare.report import ComparedQuestion, Marked, Reply
 
 NAMES = ("one", "two")
 
 
-def question(name: str, *dimensions: str) -> Question:
+def question(name: str, *dimensions: str) -> ComparedQuestion:
     reply = Reply(("!",), (), {}, 1, 1.0, "stop", "")
-    return Question(1, name, ("?",), ("fluency", *dimensions), (), (reply, reply))
+    return ComparedQuestion(1, name, ("?",), ("fluency", *dimensions), (), (reply, reply))
 
 
 QUESTIONS = (question("a", "logic"), question("b"))

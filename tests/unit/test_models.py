@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.models import intents
-from entrypoint.common.catalog import ModelFile, Sampling
+from entrypoint.common.catalog import ModelFile, SamplingAdvice
 from entrypoint.common.errors import ConfigFailure, Failure, UnknownModel
 
 TINY = """
@@ -170,4 +170,4 @@ def test_how_long_a_model_thinks_is_checked(tmp_path: Path, think: str) -> None:
 
 def test_the_publishers_advice_is_read(tmp_path: Path) -> None:
     text = TINY.replace("context = 512", "context = 512\nsampling = { top_k = 20, min_p = 0.1 }")
-    assert load(tmp_path, text).find("tiny").sampling == Sampling(top_k=20, min_p=0.1)
+    assert load(tmp_path, text).find("tiny").sampling == SamplingAdvice(top_k=20, min_p=0.1)

@@ -13,7 +13,7 @@ import pytest
 
 from entrypoint import engines, mounted
 from entrypoint.common import catalog
-from entrypoint.common.catalog import Catalog, Model, ModelFile, Sampling
+from entrypoint.common.catalog import Catalog, Model, ModelFile, SamplingAdvice
 from entrypoint.common.errors import ConfigFailure, DamagedModel, Failure, UnknownModel
 from entrypoint.engines import weights
 from tests.unit.test_gguf import kind, number, text, whole
@@ -72,7 +72,7 @@ def test_a_mounted_file_is_a_model_that_its_header_describes(put: Put, tmp_path:
     assert model.display_name == "My model"
     assert (model.engine, model.quantization, model.context) == ("llamacpp", "Q4_0", 512)
     assert (model.languages, model.license, model.think) == (("zh",), "mit", "off")
-    assert model.sampling == Sampling(temperature=0.7)
+    assert model.sampling == SamplingAdvice(temperature=0.7)
     assert model.memory_each == 512 * 2 * 4 * (16 + 16) * 2, "tokens, layers, heads, numbers, bytes"
     assert model.memory > len(TINY) + model.memory_each
     assert model.files == (ModelFile(str(tmp_path / "my.gguf"), len(TINY), ""),)

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 from docs import schema
 from entrypoint.answers import results
-from entrypoint.answers.results import Answer, Loaded, Machine, Run, Sampling, Store, Turn
+from entrypoint.answers.results import Answer, Loaded, Machine, RecordedTurn, Run, Sampling, Store
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import ConfigFailure, NotWritable
 from entrypoint.engines import Usage
@@ -29,9 +29,16 @@ RUN = Run(
     options=Sampling(temperature=0, top_p=0.9, max_tokens=512, seed=None),
 )
 HERE = Machine("EPYC", "zen4", threads=2, memory=2**34, parallel=4, version="0.1.0")
-ONE = Answer("a", (Turn("甲？", "甲。", USAGE, 0.5),), RUN, HERE, memory=7, ended="2026-11-25")
-TWO = Answer("b", (Turn("乙？", "乙。", USAGE, 0.5), Turn("丙？", "丙。", USAGE, 0.25)), RUN, HERE)
-OLD = Answer("a", (Turn("甲？", "旧的。"),), Run("old", "import"))
+ONE = Answer(
+    "a", (RecordedTurn("甲？", "甲。", USAGE, 0.5),), RUN, HERE, memory=7, ended="2026-11-25"
+)
+TWO = Answer(
+    "b",
+    (RecordedTurn("乙？", "乙。", USAGE, 0.5), RecordedTurn("丙？", "丙。", USAGE, 0.25)),
+    RUN,
+    HERE,
+)
+OLD = Answer("a", (RecordedTurn("甲？", "旧的。"),), Run("old", "import"))
 
 
 def write(path: Path, *answers: Answer) -> Path:
@@ -84,7 +91,7 @@ def test_a_last_line_cut_in_half_is_left_out_and_told(path: Path, cut: int) -> N
 
 
 def test_an_answer_given_twice_counts_once_and_is_told(path: Path) -> None:
-    again = dataclasses.replace(ONE, turns=(Turn("甲？", "又甲。"),))
+    again = dataclasses.replace(ONE, turns=(RecordedTurn("甲？", "又甲。"),))
     write(path, ONE, TWO, again, OLD)
     assert results.load(path) == Loaded((ONE, TWO, OLD), (again,))
 

@@ -5,7 +5,7 @@ import pytest
 
 from entrypoint.answers import questions
 from entrypoint.answers.questions import Question
-from entrypoint.answers.results import Answer, Run, Sampling, Turn
+from entrypoint.answers.results import Answer, RecordedTurn, Run, Sampling
 from entrypoint.battery import transcript
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import ConfigFailure, NotUtf8
@@ -18,9 +18,11 @@ RUN = Run(
     files=(ModelFile("model.gguf", 1, "11"),),
     options=Sampling(temperature=0, top_p=0.9, max_tokens=512, seed=None),
 )
-ONE = Answer("a", (Turn("甲？", "甲。", USAGE, 0.5),), RUN)
-TWO = Answer("b", (Turn("乙？", "乙。", USAGE, 0.5), Turn("丙？", "丙。", USAGE, 0.25)), RUN)
-OLD = Answer("a", (Turn("甲？", "旧的。"),), Run("old", "import"))
+ONE = Answer("a", (RecordedTurn("甲？", "甲。", USAGE, 0.5),), RUN)
+TWO = Answer(
+    "b", (RecordedTurn("乙？", "乙。", USAGE, 0.5), RecordedTurn("丙？", "丙。", USAGE, 0.25)), RUN
+)
+OLD = Answer("a", (RecordedTurn("甲？", "旧的。"),), Run("old", "import"))
 ASKED = (Question("a", "甲？"), Question("b", "乙？"), Question("c", "丙？"))
 
 
@@ -91,7 +93,7 @@ def test_a_transcript_is_written_in_one_step(tmp_path: Path) -> None:
 
 def test_the_transcript_keeps_the_marks_of_an_answer_inside_it() -> None:
     marked = dataclasses.replace(
-        ONE, turns=(Turn("甲？", "# 标题\n\n```python\nprint(1)", USAGE, 0.5),)
+        ONE, turns=(RecordedTurn("甲？", "# 标题\n\n```python\nprint(1)", USAGE, 0.5),)
     )
     failed = dataclasses.replace(OLD, error="Too long.")
     assert transcript.markdown([marked, TWO, failed]).splitlines() == [

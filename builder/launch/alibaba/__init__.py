@@ -10,7 +10,7 @@ from builder.launch.deployment import Deployment
 from entrypoint.common.errors import Refused
 from entrypoint.common.language import _
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 ATTEMPTS: Final = 5
 PAUSE: Final = 1.0  # seconds before the first repeat, doubled before each further one
@@ -48,7 +48,7 @@ def configuration(deployment: Deployment, endpoint: str) -> Any:
     )
 
 
-def call(operation: Callable[..., Answer], *arguments: Any) -> Answer:
+def call(operation: Callable[..., Result], *arguments: Any) -> Result:
     """Call an operation that may be repeated, and repeat it where that can help.
 
     It can if the cloud throttles, fails or does not answer in time. Raises Refused with the cloud's
@@ -73,7 +73,7 @@ def call(operation: Callable[..., Answer], *arguments: Any) -> Answer:
         ) from error
 
 
-def find(operation: Callable[..., Answer], *arguments: Any) -> Answer | None:
+def find(operation: Callable[..., Result], *arguments: Any) -> Result | None:
     """Call an operation that looks at one thing; return None if there is no such thing."""
     try:
         return call(operation, *arguments)

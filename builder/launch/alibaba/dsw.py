@@ -36,40 +36,40 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
     Raises NotReady, Refused, ConfigFailure if one with another image has this name.
     """
     wanted = _request(deployment, _table(deployment), image)
-    place = Place(deployment, _table(deployment))
-    before = place.look()
+    instance = DswInstance(deployment, _table(deployment))
+    before = instance.look()
     if before and before.image_url != image:
         raise ConfigFailure(
             _("{name} already exists, with the image {image}.").format(
-                name=place.name, image=before.image_url
+                name=instance.name, image=before.image_url
             ),
             _("Everything outside /mnt/workspace would be lost."),
             _("Save it, then run: ./llmdeploy teardown dsw"),
         )
     with ExitStack() as undo:
         if before is None:
-            undo.callback(place.remove)
-            call(place.create, wanted)
-        place.wait()
+            undo.callback(instance.remove)
+            call(instance.create, wanted)
+        instance.wait()
         undo.pop_all()
-    found = place.look()
+    found = instance.look()
     print(found.instance_url if found else "")
 
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the instance, its specification and its address."""
-    found = Place(deployment, _table(deployment)).look()
+    found = DswInstance(deployment, _table(deployment)).look()
     row = (found.status, found.ecs_spec, found.instance_url) if found else ("-", "-", "-")
     service.table([(_("state"), _("type"), _("address")), tuple(map(str, row))])
 
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:
     """Stop and delete the instance; nothing there is no error."""
-    Place(deployment, _table(deployment)).remove()
+    DswInstance(deployment, _table(deployment)).remove()
 
 
 @dataclass(frozen=True)
-class Place:
+class DswInstance:
     """Where one instance of a region is looked for."""
 
     deployment: Deployment

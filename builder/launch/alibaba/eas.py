@@ -38,7 +38,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
     Raises NotReady, Refused, ConfigFailure.
     """
     wanted = _service(deployment, _table(deployment), image)
-    place = Place(deployment, _table(deployment))
+    place = EasService(deployment, _table(deployment))
     before = place.describe()
     with ExitStack() as undo:
         if before is None:
@@ -57,7 +57,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the service, its replicas and its address."""
-    found = Place(deployment, _table(deployment)).describe()
+    found = EasService(deployment, _table(deployment)).describe()
     row = (
         (found.status, f"{found.running_instance}/{found.total_instance}", found.intranet_endpoint)
         if found
@@ -68,11 +68,11 @@ def status(_settings: Settings, deployment: Deployment) -> None:
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:
     """Delete the service; nothing there is no error."""
-    Place(deployment, _table(deployment)).remove()
+    EasService(deployment, _table(deployment)).remove()
 
 
 @dataclass(frozen=True)
-class Place:
+class EasService:
     """Where one service of a region is looked for."""
 
     deployment: Deployment

@@ -35,7 +35,7 @@ from entrypoint.common.files import writing
 from entrypoint.common.language import _
 from entrypoint.engines import (
     NEUTRAL,
-    Answer,
+    AnswerStream,
     HungUp,
     Line,
     Message,
@@ -103,10 +103,10 @@ class LlamaCpp:
             self.close()
             raise
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation, or go on with a raw text."""
         line = Line()
-        return Answer(self._pieces(prompt, options, line), line)
+        return AnswerStream(self._pieces(prompt, options, line), line)
 
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line

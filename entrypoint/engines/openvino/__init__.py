@@ -31,7 +31,7 @@ from entrypoint.common.errors import (
 )
 from entrypoint.common.language import _
 from entrypoint.engines import (
-    Answer,
+    AnswerStream,
     HungUp,
     Line,
     Message,
@@ -89,10 +89,10 @@ class OpenVino:
             self.close()
             raise
 
-    def stream(self, prompt: Prompt, options: Options) -> Answer:
+    def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation, or go on with a raw text."""
         line = Line()
-        return Answer(self._ask(prompt, options, line), line)
+        return AnswerStream(self._ask(prompt, options, line), line)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""

@@ -138,7 +138,7 @@ class Prefixes:
         return min(next(found, whole), len(tokens) - 1)
 
 
-class Server:
+class InferenceServer:
     """The library with one model, and all that is asked of it."""
 
     def __init__(
@@ -299,4 +299,4 @@ def _joined(parts: Sequence[Any]) -> Any:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as the_door:
-        Server(the_door, **json.loads(sys.argv[2])).run()
+        InferenceServer(the_door, **json.loads(sys.argv[2])).run()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from entrypoint.common.catalog import Sampling
+from entrypoint.common.catalog import SamplingAdvice
 from entrypoint.common.errors import MessageTooLong
 from entrypoint.serve.keys import Keys
 from tests.contrast import contrast
@@ -82,7 +82,7 @@ def test_an_answer_has_the_models_own_temperature_unless_the_person_sets_one(
     open_page: Page,
 ) -> None:
     page = open_page
-    with serving(model("polly", "llamacpp", Sampling(temperature=0.6))) as served:
+    with serving(model("polly", "llamacpp", SamplingAdvice(temperature=0.6))) as served:
         page.goto(f"http://127.0.0.1:{served.port}/")
         for count, typed in enumerate(("", "0", "1.25", "9", "")):
             page.click("#open-settings")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.common.catalog import Sampling
+from entrypoint.common.catalog import SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.engines import Options
 from entrypoint.serve.front import Front
@@ -198,7 +198,7 @@ def test_further_sampling_reaches_the_engine(served: Served) -> None:
     )  # fmt: skip
 
 
-ADVICE = Sampling(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
+ADVICE = SamplingAdvice(temperature=0.6, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1)
 PUBLISHED = Options(**asdict(ADVICE))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.serve.speech import Call, Speech, Words
+from entrypoint.serve.speech import FunctionCall, Speech, Words
 
 CALL = '{"name": "add", "arguments": {"a": 1}}'
 ONE = [("add", '{"a": 1}')]
@@ -38,7 +38,9 @@ def test_calls_are_told_from_words(
     parts = [part for at in range(0, len(text), size) for part in speech.feed(text[at : at + size])]
     parts += speech.end()
     assert "".join(part.text for part in parts if isinstance(part, Words)) == words
-    assert [(each.name, each.arguments) for each in parts if isinstance(each, Call)] == calls
+    assert [
+        (each.name, each.arguments) for each in parts if isinstance(each, FunctionCall)
+    ] == calls
 
 
 def test_without_functions_every_text_is_an_answer() -> None:
@@ -50,4 +52,4 @@ def test_without_functions_every_text_is_an_answer() -> None:
 def test_no_more_calls_than_wanted() -> None:
     speech = Speech(["add"], most=1)
     parts = [*speech.feed(f"[{CALL}, {CALL}]"), *speech.end()]
-    assert [(each.name, each.arguments) for each in parts if isinstance(each, Call)] == ONE
+    assert [(each.name, each.arguments) for each in parts if isinstance(each, FunctionCall)] == ONE
