@@ -30,6 +30,9 @@ from entrypoint.common.language import _
 
 PREFIX = "opt/llmdeploy"
 
+# What others wrote for the page: rarely renewed, so below the program, whose layer stays small.
+LIBRARIES = "entrypoint/serve/page/vendor"
+
 # Of the packed environment, what only serves a person at a shell.
 UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
 
@@ -48,7 +51,7 @@ class Layer:
 
     name: str
     inputs: Mapping[str, str]
-    fill: Callable[[Path], None]
+    fill: Callable[[Path], object]
 
 
 def plan(
@@ -73,12 +76,17 @@ def plan(
     )
     for model in chosen.models:
         yield _model(settings, model, laying)
+    python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
+    yield Layer(
+        "page",
+        laying | {"page": _digest((ROOT / LIBRARIES).iterdir()), "env": environment},
+        lambda root: shutil.copytree(ROOT / LIBRARIES, _packages(root, python) / LIBRARIES),
+    )
     program = {
         "program": _digest([ROOT / "pyproject.toml", *_sources()]),
         "catalog": receipt.digest(dataclasses.asdict(chosen)),
         "env": environment,
     }
-    python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
         "code", laying | program, lambda root: _program(root, python, chosen, settings.variant)
     )
@@ -125,7 +133,8 @@ def _model(settings: Settings, model: Model, laying: Mapping[str, str]) -> Layer
 
 
 def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:
-    """Install the wheel, its command, and the list of the models that this image has."""
+    """Install the wheel as bytecode, its command, and the list of this image's models."""
+    packages = _packages(root, python)
     with tempfile.TemporaryDirectory() as work:
         run(
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", work],
@@ -133,17 +142,20 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
             env={"SOURCE_DATE_EPOCH": str(archive.EPOCH)},
         )
         [wheel] = Path(work).glob("*.whl")
-        version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
-        packages = root / PREFIX / f"lib/python{version}/site-packages"
         with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
             content.extractall(packages)
     for engine in (packages / "entrypoint/engines").glob("*/"):  # an image has its own only
         if engine.name != variant.engine:
             shutil.rmtree(engine)
-    # The image is read-only, so bytecode is made here, valid whatever the time of the source.
-    compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    shutil.rmtree(packages / LIBRARIES)  # it has a layer of its own
+    # The image is read-only, so bytecode is made here; it stands for its source, without docstrings
+    # and columns, as each change of the program sends this layer again.
+    compiler = ["-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", "-o", "2"]
+    placed = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
     repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode
-    run([python, "-m", "compileall", "-q", *compiled, packages], env=repeat)
+    run([python, *compiler, *placed, packages], env=repeat)
+    for source in packages.rglob("*.py"):
+        source.unlink()
     command = root / PREFIX / "bin/llmdeploy"
     command.parent.mkdir()
     command.write_text(SCRIPT)
@@ -152,6 +164,12 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
     catalog.dump(chosen, root / "models")
     if variant.kernel:
         _register_kernel(root, variant.kernel)
+
+
+def _packages(root: Path, python: Path) -> Path:
+    """Return where the environment's Python looks for packages, below `root`."""
+    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+    return root / PREFIX / f"lib/python{version}/site-packages"
 
 
 def _register_kernel(root: Path, name: str) -> None:

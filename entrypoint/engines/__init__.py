@@ -13,6 +13,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
@@ -243,10 +244,11 @@ def find(name: str) -> Backend | None:
 
     An engine is a package here; an image has its own only. What fails inside of one is not hidden.
     """
-    place = Path(__file__).with_name(name)
-    if not name.isidentifier() or not (place / "__init__.py").is_file():
+    module = f"{__name__}.{name}"
+    place = find_spec(module) if name.isidentifier() else None
+    if place is None or not place.has_location:  # a folder alone, what was in it is gone
         return None
-    return cast("Backend", import_module(f"{__name__}.{name}"))
+    return cast("Backend", import_module(module))
 
 
 def follows(engine: str, option: str) -> bool:

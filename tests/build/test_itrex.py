@@ -147,8 +147,9 @@ def test_the_tutorials_snippet_answers(
     done = run(stack / "bin/python", "-c", tutorial.snippet(CHINESE), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = done.stdout.splitlines()[-1]
+    # The tutorial's code samples without a seed, so the wording is another one each time.
     assert "同济大学" in answer, done.stdout
-    assert "大学" in answer.replace("同济大学", "")
+    assert sum("一" <= letter <= "鿿" for letter in answer) > 20, answer
     # What it did meanwhile: weights that are loaded are not quantized.
     assert ("Applying Weight Only Quantization" in done.stderr + done.stdout) != saved
 

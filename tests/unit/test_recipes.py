@@ -143,7 +143,10 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
             "stage/archive.py",
             "compresslevel=6",
             "compresslevel=5",
-            {"environment", "layer base", "layer env", "layer model-tiny", "layer code"},
+            {
+                *("environment", "layer base", "layer env", "layer model-tiny"),
+                *("layer page", "layer code"),
+            },
         ),
     ],
 )

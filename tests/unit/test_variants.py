@@ -65,3 +65,12 @@ def test_every_variant_has_a_lock_a_quantizer_and_an_engine() -> None:
         assert callable(quantizer(variant.engine).measure)
         assert (ROOT / "env" / f"{variant.environment}.lock").exists()
         assert variants.of_environment(variant.environment) == variant
+
+
+@pytest.mark.parametrize("name", ["parrot", "no.name"])
+def test_a_folder_without_a_module_is_no_engine(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parrot/__pycache__").mkdir(parents=True)  # what removing an engine can leave
+    monkeypatch.setattr(engines, "__path__", [*engines.__path__, str(tmp_path)])
+    assert engines.find(name) is None
