@@ -30,7 +30,7 @@ def checkout(
     tmp_path: Path,
 ) -> Path:
     """Return another checkout, which has the environment and the models but no layers yet."""
-    folder = tmp_path / "checkout"
+    folder = tmp_path / "我的 项目"
     unwanted = shutil.ignore_patterns(".*", "dist", "__pycache__", "tests", "docs")
     shutil.copytree(ROOT, folder, ignore=unwanted)
     (folder / "llmdeploy.toml").write_text('image = "llmdeploy-checkout"\n')
