@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
+from entrypoint.common.catalog import thought
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
@@ -67,6 +68,17 @@ def between(kind: Callable[[str], Number], low: Number, high: Number) -> Callabl
     return read
 
 
+def _thought(text: str) -> int:
+    """Read how much a model may think; raise ArgumentTypeError for anything else."""
+    try:
+        return thought(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            _("{text} is neither on nor off nor a number of tokens.").format(text=repr(text))
+        ) from None
+
+
+THINK: Final = "think"  # an option of models that can be told so
 # How each setting is read, on the command line and by /set.
 SAMPLING: dict[str, Callable[[str], float | int]] = {
     "temperature": between(float, 0, 2),
@@ -76,6 +88,7 @@ SAMPLING: dict[str, Callable[[str], float | int]] = {
     "repeat_penalty": between(float, 0.01, 2),
     "max_tokens": between(int, 1, 1_000_000),
     "seed": between(int, 0, 2**32 - 2),  # one more is llama.cpp's "choose one"
+    THINK: _thought,
 }
 
 
@@ -91,6 +104,7 @@ def add_sampling(parser: Parser, max_tokens: int | None) -> None:
             default=max_tokens
         ),
         "seed": _("same seed, same model, same questions: same answers"),
+        THINK: _("on, off, or how many tokens a model that thinks may do so before it answers"),
     }
     for name, read in SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=read, metavar="N", help=told[name])

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from builder.settings import ROOT
 from entrypoint.common import tomlfile
-from entrypoint.common.catalog import NO_ADVICE, ModelFile, SamplingAdvice
+from entrypoint.common.catalog import NO_ADVICE, THINK, ModelFile, SamplingAdvice
 from entrypoint.common.errors import ConfigFailure, UnknownModel
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
@@ -34,7 +34,6 @@ FORMATS: Final = ("gguf", "checkpoint")
 TASKS: Final = ("chat", "embedding")
 CONTEXT: Final = 8192  # tokens, of a model that nothing else is said of
 KEEP: Final = "keep"  # the weight type of a model whose weights stay as they are published
-THINK: Final = re.compile(r"|off|on|[1-9][0-9]{0,5}")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # it becomes a folder, and part of a command
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 PINNED: Final = re.compile(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}")
@@ -216,7 +215,7 @@ def of_table(name: str, table: Any, file: str) -> Intent:
     )
     _require_one_of("format", intent.format, FORMATS, where)
     _require_one_of("task", intent.task, TASKS, where)
-    if not THINK.fullmatch(intent.think):
+    if intent.think and not THINK.fullmatch(intent.think):
         raise ConfigFailure(
             _("{key} in {where} cannot be {value}.").format(
                 key=repr("think"), where=where, value=repr(intent.think)

@@ -36,6 +36,7 @@ class Sampling:
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    think: int | None = None
 
 
 @dataclass(frozen=True)

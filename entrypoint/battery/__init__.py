@@ -23,7 +23,14 @@ from entrypoint import mounted
 from entrypoint.answers import questions, results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, Machine, RecordedTurn, Run, Sampling, Store
-from entrypoint.arguments import Commands, add_sampling, between, models_folder, sampling
+from entrypoint.arguments import (
+    THINK,
+    Commands,
+    add_sampling,
+    between,
+    models_folder,
+    sampling,
+)
 from entrypoint.battery import plan as plans
 from entrypoint.battery import transcript
 from entrypoint.battery.plan import Plan
@@ -229,6 +236,11 @@ def _runs(arguments: Namespace) -> Iterator[Run]:
         return
     models = mounted.load(models_folder())
     for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
+        if THINK in wishes and not model.think:
+            raise UsageFailure(
+                _("{name} cannot be told to think or not.").format(name=model.name),
+                next=_("Leave out: --think"),
+            )
         default = _default(model, sampled=bool(wishes.get("temperature")))
         yield _of(model, replace(how, options=_sampling(default, wishes)))
 
@@ -240,7 +252,8 @@ def _default(model: Model, *, sampled: bool) -> Options:
     limit: against that the publisher's penalty helps, which is the same each time too.
     """
     advice = advised(model, DEFAULTS)
-    return advice if sampled else replace(DEFAULTS, repeat_penalty=advice.repeat_penalty)
+    same = replace(DEFAULTS, repeat_penalty=advice.repeat_penalty, think=advice.think)
+    return advice if sampled else same
 
 
 def _of(model: Model, how: Run) -> Run:

@@ -16,22 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import conversation, mounted
-from entrypoint.arguments import SAMPLING, Commands, add_sampling, models_folder, sampling
+from entrypoint.arguments import SAMPLING, THINK, Commands, add_sampling, models_folder, sampling
 from entrypoint.chat import terminal
 from entrypoint.common import files, machine, table
-from entrypoint.common.catalog import Catalog
+from entrypoint.common.catalog import ENDLESS, Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import say, visible
 from entrypoint.conversation import Conversation, Turn
-from entrypoint.engines import Engine, Options, Usage, advised, follows, open_engine, thinking
+from entrypoint.engines import Engine, Options, Usage, advised, open_engine, thinking
 
 QUOTES = '"""'
 # Now and then a small model repeats itself without an end: an answer has one all the same.
 DEFAULTS = Options(max_tokens=2048)
-THINK = "think"  # an option of models that can be told so
-SWITCH = {True: "on", False: "off", None: "none"}
+SWITCH = {ENDLESS: "on", 0: "off"}  # how much it thinks, in words
 PROMPT, CONTINUED = ">>> ", "... "
 
 
@@ -110,7 +109,7 @@ def offers(models: Catalog) -> dict[str, Iterable[str] | None]:
     plain = ("/help", "/show", "/system", "/clear", "/retry", "/stats", "/bye")
     return {
         **dict.fromkeys(plain, ()),
-        "/set": (*SAMPLING, *([THINK] if any(each.think for each in models.models) else [])),
+        "/set": tuple(_settable(any(each.think for each in models.models))),
         "/model": [each.name for each in models.models],
         "/save": None,
         "/load": None,
@@ -305,16 +304,13 @@ class Chat:
     def _options(self) -> Options:
         """Return how to answer: as the user wishes, else as is advised for the model."""
         model = self._models.find(self._model)
-        wishes = dict(self._wishes)
-        think = wishes.pop(THINK, None)
-        if model.think and (think is not None or follows(model.engine, "template")):
-            thinks = model.think != "off" if think is None else think
-            wishes["template"] = {"enable_thinking": thinks}
+        known = _settable(bool(model.think))
+        wishes = {name: value for name, value in self._wishes.items() if name in known}
         return replace(advised(model, DEFAULTS), **wishes)
 
     def _settable(self) -> dict[str, Callable[[str], float | int]]:
         """Return the options of this model, and how each is read."""
-        return SAMPLING | ({THINK: _switch} if self._models.find(self._model).think else {})
+        return _settable(bool(self._models.find(self._model).think))
 
     def _set(self, rest: str) -> None:
         if not rest:
@@ -347,11 +343,11 @@ class Chat:
     def _setting(self, name: str) -> str:
         """Say what an option is, and whether its value is the publisher's advice."""
         options = self._options()
-        if name == THINK:
-            return f"{name} = {SWITCH[(options.template or {}).get('enable_thinking')]}"
         value = getattr(options, name)
         if value is None:
             return f"{name} = none"
+        if name == THINK:
+            return f"{name} = {SWITCH.get(value, value)}"
         advice = getattr(self._models.find(self._model).sampling, name, None)
         published = name not in self._wishes and value == advice
         told = f"{name} = {value}"
@@ -443,11 +439,9 @@ class Chat:
         raise EOFError
 
 
-def _switch(text: str) -> bool:
-    """Read "on" or "off"; raise ArgumentTypeError for anything else."""
-    if text not in {"on", "off"}:
-        raise argparse.ArgumentTypeError(_("{text} is neither on nor off.").format(text=repr(text)))
-    return text == "on"
+def _settable(thinks: bool) -> dict[str, Callable[[str], float | int]]:
+    """Return the options of a model that thinks or does not, and how each is read."""
+    return {name: read for name, read in SAMPLING.items() if thinks or name != THINK}
 
 
 def _path(text: str) -> Path:

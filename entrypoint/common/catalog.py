@@ -8,15 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from entrypoint.common.errors import ConfigFailure, DamagedModel, UnknownModel
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 
 SCHEMA = 1
+# How a model is told to think: as `thought` reads it.
+THINK: Final = re.compile(r"off|on|[1-9][0-9]{0,5}")
+ENDLESS: Final = 1_000_000  # tokens of a thought that ends when the model ends it
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,16 @@ class Catalog:
             _("Models here: {names}.").format(names=", ".join(names)),
             did_you_mean(names, wanted),
         )
+
+
+def thought(think: str) -> int:
+    """Return how many tokens a model may think that is told "off", "on" or their number.
+
+    Raises ValueError for anything else.
+    """
+    if not THINK.fullmatch(think):
+        raise ValueError(think)
+    return {"off": 0, "on": ENDLESS}[think] if think.isalpha() else int(think)
 
 
 def load(folder: Path) -> Catalog:

@@ -24,9 +24,9 @@ from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.visible import say
 from entrypoint.compare import advice, contenders, marks, page, scores
-from entrypoint.compare.judge import Judge, Verdict, Verdicts
+from entrypoint.compare.judge import OPTIONS, Judge, Verdict, Verdicts
 from entrypoint.compare.report import SCHEMA, ComparedQuestion, Judging, Report
-from entrypoint.engines import Engine, open_engine
+from entrypoint.engines import Engine, advised, open_engine
 
 VERDICTS = "verdicts.jsonl"
 
@@ -156,7 +156,8 @@ def _judge(arguments: Namespace, kept: Verdicts) -> Judge:
         return open_engine(model, models_folder())
 
     file = model.files[0]
-    return Judge(f"{model.name} {file.sha256[:16] or file.size}", opened, kept)
+    think = advised(model, OPTIONS).think
+    return Judge(f"{model.name} {file.sha256[:16] or file.size}", opened, kept, think)
 
 
 def _judged(

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -112,10 +112,20 @@ class Verdicts:
 
 
 class Judge:
-    """A judge at work; `name` says which, `open_engine` is called when the first verdict is due."""
+    """A judge at work; `name` says which, `open_engine` is called when the first verdict is due.
 
-    def __init__(self, name: str, open_engine: Callable[[], Engine], kept: Verdicts) -> None:
+    `think` is how long it thinks before each, as `Options` have it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_engine: Callable[[], Engine],
+        kept: Verdicts,
+        think: int | None = None,
+    ) -> None:
         self.name, self.reused = name, 0
+        self._options = replace(OPTIONS, think=think)
         self._open_engine, self._kept = open_engine, kept
         self._engine: Engine | None = None
         self._failures = 0
@@ -174,7 +184,7 @@ class Judge:
 
     def _reply(self, engine: Engine, prompt: str) -> str:
         """Return what the judge says; raise a Failure if it takes too long."""
-        with closing(engine.stream([{"role": "user", "content": prompt}], OPTIONS)) as pieces:
+        with closing(engine.stream([{"role": "user", "content": prompt}], self._options)) as pieces:
             clock = threading.Timer(LIMIT, pieces.hang_up)
             clock.start()
             try:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
-from entrypoint.common.catalog import Model
+from entrypoint.common.catalog import Model, thought
 from entrypoint.common.errors import Failure, NotSupported, StageMissing
 from entrypoint.common.language import _
 
@@ -35,7 +35,8 @@ class Message(TypedDict):
     reasoning_content: NotRequired[str]
 
 
-PLAIN = ("temperature", "top_p", "max_tokens", "seed", "stop")  # of Options, for every engine
+# Of Options, for every engine.
+PLAIN = ("temperature", "top_p", "max_tokens", "seed", "stop", "counts_thought")
 NEUTRAL = {  # of Options, what changes nothing: every engine can do that
     "top_k": 0,
     "min_p": 0,
@@ -55,7 +56,11 @@ class Options:
     The answer ends before the first of the `stop` texts, besides the model's own. With a `schema`
     it is JSON that follows that JSON Schema. `logit_bias` adds to the scores of tokens, by their
     number. `tools` are functions, as OpenAI's API describes them, that the chat template tells the
-    model of; `template` are further variables of the template, such as `enable_thinking`.
+    model of; `template` are further variables of the template.
+
+    `think` is how many tokens it may think before it answers: 0 are none, `catalog.ENDLESS` as many
+    as it likes; None leaves it to the chat template. Unless `counts_thought`, they are beside
+    `max_tokens`; an engine that cannot follow `think` counts them.
     """
 
     temperature: float = 0.7
@@ -72,6 +77,8 @@ class Options:
     logit_bias: Mapping[str, float] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     template: Mapping[str, Any] | None = None
+    think: int | None = None
+    counts_thought: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,13 +265,14 @@ def follows(engine: str, option: str) -> bool:
 
 
 def advised(model: Model, options: Options) -> Options:
-    """Return `options`, but sampled as the model's publisher advises.
+    """Return `options`, but sampled as the model's publisher advises, and thinking as is its way.
 
     Advice that the model's engine cannot follow is left out: nobody here asked for it.
     """
+    think = thought(model.think) if model.think else None
     advice: dict[str, Any] = {
         name: value
-        for name, value in asdict(model.sampling).items()
+        for name, value in {**asdict(model.sampling), "think": think}.items()
         if value is not None and follows(model.engine, name)
     }
     return replace(options, **advice)

@@ -6,6 +6,7 @@ the prompt, they yield the opening mark first. So every text with a thought begi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
@@ -25,27 +26,27 @@ class Splitter:
     """
 
     def __init__(self) -> None:
-        self._kind: Kind | None = None  # None as long as it may be either
+        self.kind: Kind | None = None  # of what comes next; None as long as it may be either
         self._begun = False  # whether the part that is under way has text
         self._held = ""  # may be the beginning of a mark, or space before one
 
     def feed(self, piece: str) -> Iterator[Part]:
         """Yield what is certain now, each with its kind."""
         self._held += piece
-        if self._kind is None:
+        if self.kind is None:
             self._open()
-        if self._kind == "thought" and CLOSING in self._held:
+        if self.kind == "thought" and CLOSING in self._held:
             thought, _mark, self._held = self._held.partition(CLOSING)
             yield from self._part(thought.rstrip())
-            self._kind, self._begun = "answer", False
-        if self._kind:
-            sure = len(self._held) - (self._doubtful() if self._kind == "thought" else 0)
+            self.kind, self._begun = "answer", False
+        if self.kind:
+            sure = len(self._held) - (self._doubtful() if self.kind == "thought" else 0)
             text, self._held = self._held[:sure], self._held[sure:]
             yield from self._part(text)
 
     def end(self) -> Iterator[Part]:
         """Yield the rest: the text is over."""
-        self._kind = self._kind or "answer"
+        self.kind = self.kind or "answer"
         text, self._held = self._held, ""
         yield from self._part(text)
 
@@ -53,9 +54,9 @@ class Splitter:
         """Decide by which kind the text begins, as soon as enough of it is there."""
         begun = self._held.lstrip()
         if begun.startswith(OPENING):
-            self._kind, self._held = "thought", begun.removeprefix(OPENING)
+            self.kind, self._held = "thought", begun.removeprefix(OPENING)
         elif not OPENING.startswith(begun):
-            self._kind, self._begun = "answer", True  # an ordinary answer stays as it is
+            self.kind, self._begun = "answer", True  # an ordinary answer stays as it is
 
     def _doubtful(self) -> int:
         """Return how many of the last characters may turn out to end the thought."""
@@ -68,9 +69,29 @@ class Splitter:
     def _part(self, text: str) -> Iterator[Part]:
         if not self._begun:
             text = text.lstrip()
-        if text and self._kind:
+        if text and self.kind:
             self._begun = True
-            yield self._kind, text
+            yield self.kind, text
+
+
+class Limit:
+    """The most tokens of an answer, which those of the thought before it do not count for.
+
+    `opened` tells that the text goes on within a thought.
+    """
+
+    def __init__(self, most: int, *, opened: bool) -> None:
+        self._most, self._thought = most, 0
+        self._splitter = Splitter()
+        self.reached(OPENING if opened else "", 0)
+
+    def reached(self, piece: str, tokens: int) -> bool:
+        """Add a piece, with which the text has `tokens`; tell whether the answer has enough."""
+        before = self._splitter.kind
+        deque(self._splitter.feed(piece), maxlen=0)
+        if "thought" in {before, self._splitter.kind}:
+            self._thought = tokens
+        return self._splitter.kind == "answer" and tokens - self._thought >= self._most
 
 
 def apart(stream: Iterable[str | Usage]) -> Iterator[Part | Usage]:

@@ -90,7 +90,7 @@ class Service:
         self.model = model
         self.failure: Exception | None = None
         hashes = [file.sha256 or file for file in model.files]
-        what = (entrypoint.__version__, model.engine, model.sampling, hashes)
+        what = (entrypoint.__version__, model.engine, model.sampling, model.think, hashes)
         # Whatever decides what a seed leads to.
         self.fingerprint = f"fp_{hashlib.sha256(repr(what).encode()).hexdigest()[:10]}"
         self.default = advised(model, Options())  # what a request that says nothing gets

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
 
+from entrypoint.common.catalog import ENDLESS
 from entrypoint.common.language import _
 from entrypoint.engines import Message, Options
 from entrypoint.serve import speech
@@ -291,6 +292,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     enable_thinking: bool | None = None
+    thinking_budget: Count | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
@@ -346,16 +348,26 @@ class ChatRequest(GenerationRequest, kw_only=True):
     def options(self, default: Options, most: int | None) -> Options:
         """Return how to sample the answer, and what its template is told beside the messages."""
         template = dict(self.chat_template_kwargs or {})
-        if self.enable_thinking is not None:
-            template["enable_thinking"] = self.enable_thinking
-        if self.reasoning_effort == "none":
-            template["enable_thinking"] = False
-        elif self.reasoning_effort not in {None, "medium"}:  # which is everybody's default
+        if self.reasoning_effort not in {None, "none", "medium"}:  # which is everybody's default
             template["reasoning_effort"] = self.reasoning_effort
+        think = self._think(template.pop("enable_thinking", None), default.think)
         tools = tuple(
             {"type": "function", "function": to_builtins(function)} for function in self.offered
         )
-        return replace(super().options(default, most), tools=tools, template=template or None)
+        return replace(
+            super().options(default, most),
+            tools=tools,
+            template=template or None,
+            think=think,
+            counts_thought=self.max_completion_tokens is not None,  # as OpenAI has it
+        )
+
+    def _think(self, told: Any, default: int | None) -> int | None:
+        """Return how many tokens the model may think: whether it may can be said in three ways."""
+        wish = told if self.enable_thinking is None else self.enable_thinking
+        if self.reasoning_effort == "none" or wish is False:
+            return 0
+        return self.thinking_budget or (default if wish is None else default or ENDLESS)
 
     def speech(self) -> Speech:
         """Return what tells an answer's parts apart."""

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from entrypoint.common import catalog
+from entrypoint.common.catalog import ENDLESS
 from entrypoint.common.errors import NotSupported, NotWritable
-from entrypoint.engines import Engine, Message, Options, open_engine
+from entrypoint.engines import Engine, Message, Options, open_engine, thinking
 from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
 from tests.served import until
 
@@ -125,18 +126,42 @@ def test_unlikely_words_can_be_forbidden_and_repetition_punished(engine: Engine)
 THINKING = (  # as DeepSeek-R1 has it: the prompt opens the thought, here unless told not to
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n<think>\n"
-    "{% if quiet %}\n</think>\n\n{% endif %}"
+    "{% if enable_thinking is false %}\n</think>\n\n{% endif %}"
 )
+STUBBORN = THINKING.partition("{% if enable")[0]  # DeepSeek's distills cannot be told
 
 
 def test_a_thought_that_the_prompt_opens_begins_the_text(llamacpp_found: Path) -> None:
     model = replace(catalog.load(llamacpp_found).find(SMALL), chat_template=THINKING)
+    on = replace(GREEDY, think=ENDLESS, counts_thought=True)
     with closing(open_engine(model, llamacpp_found, context=512)) as engine:
-        text, _usage = split(engine.stream(ask("Hi"), GREEDY))
-        off = replace(GREEDY, template={"quiet": True})
-        plain, _usage = split(engine.stream(ask("Hi"), off))
+        text, _usage = split(engine.stream(ask("Hi"), on))
+        plain, _usage = split(engine.stream(ask("Hi"), replace(on, think=0)))
         begun: list[Message] = [*ask("Hi"), {"role": "assistant", "content": "Hello"}]
-        going_on, _usage = split(engine.stream(begun, GREEDY))
+        going_on, _usage = split(engine.stream(begun, on))
     assert text.startswith("<think>")
     assert "<think>" not in plain
     assert "<think>" not in going_on
+
+
+@pytest.mark.parametrize("template", [THINKING, STUBBORN])
+def test_a_model_thinks_as_long_as_it_is_told(llamacpp_found: Path, template: str) -> None:
+    model = replace(catalog.load(llamacpp_found).find(SMALL), chat_template=template)
+    question = ask("Tell me a long story of a fox.")
+    with closing(open_engine(model, llamacpp_found, context=512)) as engine:
+        for think in (0, 6):
+            options = Options(temperature=0, max_tokens=9, think=think)
+            text, usage = split(engine.stream(question, options))
+            thought, answer = thinking.split([text])
+            assert "<think>" not in answer
+            assert bool(thought) == bool(think)
+            assert len(thought.split()) <= think
+            assert answer
+            if usage.finish_reason == "length":  # the mark between them is a few tokens here
+                assert think + 9 <= usage.completion_tokens <= think + 9 + 6 * bool(think)
+        counted = Options(temperature=0, max_tokens=9, think=30, counts_thought=True)
+        text, usage = split(engine.stream(question, counted))
+        assert (usage.completion_tokens, usage.finish_reason) == (9, "length")
+        schema = replace(options, think=30, max_tokens=40, schema={"enum": ["red", "blue"]})
+        text, _usage = split(engine.stream(question, schema))
+        assert text in {'"red"', '"blue"'}

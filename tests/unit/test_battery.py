@@ -18,7 +18,7 @@ from entrypoint.answers import results
 from entrypoint.answers.results import Run, Sampling
 from entrypoint.battery.progress import Page, Progress
 from entrypoint.common import catalog, files, machine
-from entrypoint.common.catalog import Catalog, Model, ModelFile
+from entrypoint.common.catalog import ENDLESS, Catalog, Model, ModelFile
 from entrypoint.common.errors import (
     ConfigFailure,
     DiskFull,
@@ -370,6 +370,17 @@ def test_another_model_of_the_same_name_does_not_go_on() -> None:
     with pytest.raises(ConfigFailure, match="one is no longer the model"):
         resume()
     assert len(Parrot.opened) == 1
+
+
+def test_a_model_thinks_as_the_catalogue_says_unless_told_otherwise() -> None:
+    known = dataclasses.replace(model("one", "11"), engine="llamacpp", think="64")
+    catalog.dump(Catalog("one", (known, model("two", "22"))), Path("models"))
+    for words, think in (((), 64), (("--think", "off"), 0), (("--think", "on"), ENDLESS)):
+        Parrot.opened.clear()
+        ask(*words)
+        assert {options.think for _messages, options in Parrot.opened[0].asked} == {think}
+    with pytest.raises(UsageFailure, match="two cannot be told to think"):
+        ask("--model", "two", "--think", "on")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from entrypoint import conversation
 from entrypoint.__main__ import _parser
 from entrypoint.arguments import sampling
 from entrypoint.chat import DEFAULTS, Chat, offers, terminal
-from entrypoint.common.catalog import NO_ADVICE, Catalog, Model, SamplingAdvice
+from entrypoint.common.catalog import ENDLESS, NO_ADVICE, Catalog, Model, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
 from entrypoint.engines import AnswerStream, Message, Options, Prompt, Usage
@@ -341,28 +341,27 @@ def test_another_model_has_its_own_advice_and_the_same_wishes() -> None:
 def test_a_model_thinks_as_the_catalogue_says_unless_told_otherwise() -> None:
     thinker = replace(model("polly", "llamacpp"), think="off")
     room = Room(
-        ["a", "/set think on", "b", "/model coco", "c", "/model polly", "/set think none", "d"],
+        [
+            *("a", "/set think on", "b", "/model coco", "c"),
+            *("/model polly", "/set think 99", "d", "/set think none", "e"),
+        ],
         models=(thinker, model("coco", "llamacpp")),
     )
     heard = room.run()
-    templates = [options.template for each in room.engines for _messages, options in each.asked]
-    assert templates == [
-        {"enable_thinking": False},
-        {"enable_thinking": True},
-        None,  # it cannot be told
-        {"enable_thinking": False},
+    thoughts = [options.think for each in room.engines for _messages, options in each.asked]
+    assert thoughts == [0, ENDLESS, None, 99, 0], "coco cannot be told"
+    assert [line for line in heard if "think =" in line] == [
+        "[think = on]",
+        "[think = 99]",
+        "[think = off]",
     ]
-    assert [line for line in heard if "think =" in line] == ["[think = on]", "[think = off]"]
 
 
 def test_an_engine_without_templates_is_told_of_thinking_only_if_the_user_wishes() -> None:
     thinker = replace(model("polly", "itrex"), think="on")
     room = Room(["a", "/set", "/set think off", "b"], models=(thinker,))
     assert "[think = none]" in room.run()
-    assert [options.template for _messages, options in room.engines[0].asked] == [
-        None,
-        {"enable_thinking": False},  # which it refuses
-    ]
+    assert [options.think for _messages, options in room.engines[0].asked] == [None, 0]
 
 
 def test_a_model_that_does_not_think_is_not_told_to() -> None:
@@ -371,9 +370,10 @@ def test_a_model_that_does_not_think_is_not_told_to() -> None:
     assert "Options: temperature, top_p" in heard[2]
     assert not [line for line in heard if "think =" in line]
     thinker = replace(model("polly"), think="8")
-    assert (
-        "'maybe' is neither on nor off." in Room(["/set think maybe"], models=(thinker,)).run()[2]
-    )
+    for wrong in ("maybe", "-1", "1.5"):
+        heard = Room([f"/set think {wrong}"], models=(thinker,)).run()
+        assert f"'{wrong}' is neither on nor off nor a number of tokens." in heard[2]
+    assert "[think = 8]" in Room(["/set"], models=(replace(thinker, engine="llamacpp"),)).run()
     assert "think" in (offers(Catalog("polly", (thinker,)))["/set"] or ())
     assert "think" not in (offers(Catalog("polly", (model("polly"),)))["/set"] or ())
 

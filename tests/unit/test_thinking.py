@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.engines.thinking import Splitter, split
+from entrypoint.engines.thinking import Limit, Splitter, split
 
 TEXTS = [
     ("<think>\nTwo and two.\n</think>\n\nFour.", "Two and two.", "Four."),
@@ -44,3 +44,21 @@ def test_a_part_is_told_as_soon_as_it_is_certain() -> None:
         [("answer", "Yes")],
     ]
     assert list(splitter.end()) == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "opened", "count"),
+    [
+        (["<think>", "so", "</think>", "a", "b", "c"], False, 5),
+        (["so", "</think>", "a", "b", "c"], True, 4),
+        (["a", "b", "c"], False, 2),
+        (["<th", "e", "m", "x"], False, 2),
+        (["so", " long", "er"], True, None),
+    ],
+)
+def test_a_limit_counts_the_tokens_of_the_answer_only(
+    pieces: list[str], opened: bool, count: int | None
+) -> None:
+    limit = Limit(2, opened=opened)
+    told = (number for number, piece in enumerate(pieces, 1) if limit.reached(piece, number))
+    assert next(told, None) == count

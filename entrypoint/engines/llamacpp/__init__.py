@@ -18,11 +18,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entrypoint.common import machine
-from entrypoint.common.catalog import Model
+from entrypoint.common.catalog import ENDLESS, Model
 from entrypoint.common.errors import (
     ConfigFailure,
     Failure,
@@ -61,7 +62,7 @@ SAMPLING = (
     *sorted(PENALTIES),
     "logit_bias",
 )  # of Options, as the server has them
-FOLLOWS = (*SAMPLING, "schema", "tools", "template")
+FOLLOWS = (*SAMPLING, "schema", "tools", "template", "think")
 POLL = 0.01  # seconds between two looks at a loading server
 PATIENCE = 15.0  # seconds without a sign of life: a token takes a hundredth of it
 ENVIRONMENT = {
@@ -112,34 +113,24 @@ class LlamaCpp:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         opened = self._opens
-        if not isinstance(prompt, str):
+        if isinstance(prompt, str):
+            options = replace(options, think=None)  # it has no turns, and so no thought before one
+        else:
             broken = self._controls.broken(prompt)
             if broken != list(prompt) or _templates(prompt, options):
                 # Without the parsing of chats, which we skip, the server heeds a schema here only.
                 prompt = self._templated(broken, options)
                 opened = _opens(prompt)
-        body = self._body(prompt, options)
+        limit = _limit(options, opened=opened)
+        body = self._body(prompt, options) | _thinking(options, limit, opened=opened)
         begun = time.monotonic()
         if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
             body["cache_prompt"] = self._settle(prompt, line)
         path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
-        first = 0.0
-        reason = ""
         with self._send("POST", path, body, line) as response:
             if opened:
                 yield thinking.OPENING
-            for event in _events(response):
-                if error := event.get("error"):
-                    raise _refusal(error)
-                for choice in event["choices"]:
-                    if piece := choice.get("text") or choice.get("delta", {}).get("content"):
-                        first = first or time.monotonic() - begun
-                        yield piece
-                    reason = choice["finish_reason"] or reason
-                if event.get("usage"):
-                    yield _usage(event, first or time.monotonic() - begun, reason)
-                    return
-            raise http.client.IncompleteRead(b"")
+            yield from _answer(response, begun, limit)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
@@ -204,23 +195,22 @@ class LlamaCpp:
     def _templated(self, messages: Sequence[Message], options: Options) -> str:
         """Return the text that the model's template makes of a conversation.
 
-        It ends with the beginning of the answer, if the last turn has that. Raises NotSupported if
-        the template leaves out the tools.
+        It ends with the beginning of the answer, if the last turn has that, and not within a
+        thought that is not wished. Raises NotSupported if the template leaves out the tools.
         """
         begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
         body = {
             "messages": list(messages if begun is None else messages[:-1]),
             "tools": list(options.tools),
-            "chat_template_kwargs": options.template or {},
+            "chat_template_kwargs": _variables(options),
         }
         with self._send("POST", "/apply-template", body) as response:
             text: str = json.load(response)["prompt"]
         if any(tool["function"]["name"] not in text for tool in options.tools):
             raise NotSupported(_("The model's chat template knows no tools."))
-        if begun is None:
-            return text
-        thought = f"\n{thinking.CLOSING}\n\n" if _opens(text) else ""  # its answer has begun
-        return f"{text}{thought}{begun}"
+        if _opens(text) and (begun is not None or options.think == 0 or options.schema):
+            text = f"{text}\n{thinking.CLOSING}\n\n"
+        return f"{text}{begun or ''}"
 
     def _body(self, prompt: Prompt, options: Options) -> dict[str, Any]:
         wishes = {name: getattr(options, name) for name in ("max_tokens", "seed", *SAMPLING)}
@@ -350,8 +340,58 @@ def _checked(model: Model, folder: Path) -> Controls:
 
 def _templates(prompt: Sequence[Message], options: Options) -> bool:
     """Tell whether the server's own way from a conversation to a text is not enough."""
-    special = bool(options.schema or options.tools or options.template)
+    special = bool(options.schema or options.tools or options.template or options.think is not None)
     return special or prompt[-1]["role"] == "assistant"
+
+
+def _variables(options: Options) -> Mapping[str, Any]:
+    """Return what the template is told besides; a schema holds from an answer's first token on."""
+    thinks = {} if options.think is None else {"enable_thinking": bool(options.think)}
+    if options.schema:
+        thinks = {"enable_thinking": False}
+    return {**thinks, **(options.template or {})}
+
+
+def _limit(options: Options, *, opened: bool) -> thinking.Limit | None:
+    """Return the limit of an answer that is not the server's, since a thought comes before it."""
+    if options.think and options.max_tokens and not options.counts_thought:
+        return thinking.Limit(options.max_tokens, opened=opened)
+    return None
+
+
+def _thinking(options: Options, limit: thinking.Limit | None, *, opened: bool) -> dict[str, Any]:
+    """Return the part of a request that says how much may be thought."""
+    body: dict[str, Any] = {"max_tokens": -1, "timings_per_token": True} if limit else {}
+    if options.think not in {None, ENDLESS} and not options.schema:
+        body |= {
+            "reasoning_budget_tokens": options.think,
+            "reasoning_budget_start_tag": thinking.OPENING,
+            "reasoning_budget_end_tags": [thinking.CLOSING],
+            "reasoning_budget_message": "\n",
+            "generation_prompt": thinking.OPENING if opened else "",
+        }
+    return body
+
+
+def _answer(
+    response: http.client.HTTPResponse, begun: float, limit: thinking.Limit | None
+) -> Iterator[str | Usage]:
+    """Yield the pieces of an answer that was asked for at the time `begun`, then its Usage."""
+    first, reason, full = 0.0, "", False
+    for event in _events(response):
+        if error := event.get("error"):
+            raise _refusal(error)
+        for choice in event["choices"]:
+            reason = choice["finish_reason"] or reason
+            if piece := choice.get("text") or choice.get("delta", {}).get("content"):
+                first = first or time.monotonic() - begun
+                yield piece
+                full = bool(limit and limit.reached(piece, event["timings"]["predicted_n"]))
+        if full or event.get("usage"):
+            reason = "length" if full else reason
+            yield _usage(event["timings"], first or time.monotonic() - begun, reason)
+            return
+    raise http.client.IncompleteRead(b"")
 
 
 def _opens(prompt: str) -> bool:
@@ -372,13 +412,12 @@ def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
                 yield json.loads(line.removeprefix(b"data: "))
 
 
-def _usage(event: dict[str, Any], first: float, reason: str) -> Usage:
-    usage, timings = event["usage"], event["timings"]
+def _usage(timings: dict[str, Any], first: float, reason: str) -> Usage:
     steps = timings["predicted_n"] - 1  # the first token comes out of the prompt
     return Usage(
-        prompt_tokens=usage["prompt_tokens"],
+        prompt_tokens=timings["cache_n"] + timings["prompt_n"],
         cached_tokens=timings["cache_n"],
-        completion_tokens=usage["completion_tokens"],
+        completion_tokens=timings["predicted_n"],
         first_token=first,
         rate=steps / timings["predicted_ms"] * 1000 if steps else 0.0,
         finish_reason="length" if reason == "length" else "stop",

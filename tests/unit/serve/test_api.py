@@ -8,13 +8,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from entrypoint.common.catalog import SamplingAdvice
+from entrypoint.common.catalog import ENDLESS, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
-from entrypoint.engines import Options
+from entrypoint.engines import Options, advised
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
+from entrypoint.serve.wire import ChatRequest
 from tests.served import Serve, Served, model, until
 
 
@@ -341,15 +343,46 @@ def test_a_thought_is_apart_from_its_answer(served: Served) -> None:
     _status, _headers, answer = served.chat("<think>so so</think>Yes", enable_thinking=True)
     message = answer["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("so so", "Yes")
-    assert served.engine.asked[-1][1] == Options(template={"enable_thinking": True})
+    assert served.engine.asked[-1][1] == Options(think=ENDLESS)
     body = {"messages": [{"role": "user", "content": "<think>so so</think>Yes"}], "stream": True,
             "reasoning_effort": "none", "chat_template_kwargs": {"style": "short"}}  # fmt: skip
     deltas = [each["choices"][0]["delta"] for each in
               events(served.ask("POST", "/v1/chat/completions", body)[2])]  # fmt: skip
     assert "".join(each.get("reasoning_content", "") for each in deltas) == "so so"
     assert "".join(each.get("content", "") for each in deltas) == "Yes"
-    template = {"style": "short", "enable_thinking": False}
-    assert served.engine.asked[-1][1] == Options(template=template)
+    assert served.engine.asked[-1][1] == Options(template={"style": "short"}, think=0)
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "think"),
+    [
+        ("", {}, None),
+        ("off", {}, 0),
+        ("on", {}, ENDLESS),
+        ("64", {}, 64),
+        ("off", {"enable_thinking": True}, ENDLESS),
+        ("64", {"enable_thinking": True}, 64),
+        ("64", {"enable_thinking": False}, 0),
+        ("on", {"chat_template_kwargs": {"enable_thinking": False}}, 0),
+        ("on", {"reasoning_effort": "none"}, 0),
+        ("off", {"thinking_budget": 9}, 9),
+        ("on", {"thinking_budget": 9, "enable_thinking": False}, 0),
+    ],
+)
+def test_how_long_a_model_thinks_is_as_the_catalogue_says_unless_asked_otherwise(
+    default: str, asked: dict[str, Any], think: int | None
+) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], **asked}
+    request = msgspec.convert(body, ChatRequest)
+    thinker = replace(model("polly"), engine="llamacpp", think=default)
+    assert request.options(advised(thinker, Options()), None).think == think
+
+
+def test_the_newer_limit_counts_thoughts_as_it_does_at_openai(served: Served) -> None:
+    served.chat("Hi", max_tokens=5)
+    assert served.engine.asked[-1][1] == Options(max_tokens=5)
+    served.chat("Hi", max_completion_tokens=5)
+    assert served.engine.asked[-1][1] == Options(max_tokens=5, counts_thought=True)
 
 
 @pytest.mark.parametrize(
