@@ -65,7 +65,7 @@ function fields(title, schema) {
     return make("tr", "", make("td", "", label), make("td", "", make("code", "", type(each))));
   });
   if (!rows.length) return [];
-  return [make("h3", "", title), make("div", "table", make("table", "", make("tbody", "", ...rows)))];
+  return [make("h2", "", title), make("div", "table", make("table", "", make("tbody", "", ...rows)))];
 }
 
 function operation(path, method, told) {
@@ -75,7 +75,7 @@ function operation(path, method, told) {
   const schema = told.responses["200"].content["application/json"]?.schema;
   if (schema) body.append(...fields("200", schema));
   const others = Object.keys(told.responses).filter((status) => status !== "200");
-  if (others.length) body.append(make("h3", "", `${others.join(", ")}: ${words.error}`));
+  if (others.length) body.append(make("h2", "", `${others.join(", ")}: ${words.error}`));
   return make(
     "details",
     "",
