@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from builder.debian.store import Deb
 from builder.settings import ROOT
 from builder.stage.run import run
 from entrypoint import __version__
+from entrypoint.common import tomlfile
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import CommandFailed
 
@@ -27,6 +29,24 @@ LICENSES = (
 )
 MODELS = "io.llmdeploy.models"  # the label that names its models
 UNLOCKED = "io.llmdeploy.unlocked"  # the label that names Debian packages that are not the locked
+VENDORED: Final = ROOT / "entrypoint/serve/page/vendor/packages.toml"
+
+
+@dataclass(frozen=True)
+class VendoredPackage:
+    """A package of npm of which one file, its `member`, lies beside the page as `file`."""
+
+    name: str
+    version: str
+    license: str
+    member: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Vendored:
+    packages: tuple[VendoredPackage, ...]
 
 
 def labels(chosen: Catalog, debs: Sequence[Deb]) -> dict[str, str]:
@@ -60,6 +80,11 @@ def public(remote: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def vendored() -> tuple[VendoredPackage, ...]:
+    """Return the packages of which the chat page has a copy."""
+    return tomlfile.record(_Vendored, tomlfile.read(VENDORED), VENDORED.name).packages
+
+
 def bill(debs: Sequence[Deb], environment: Mapping[str, Any], chosen: Catalog) -> dict[str, Any]:
     """Return a bill of materials as CycloneDX 1.5 spells it."""
     components = [
@@ -81,6 +106,17 @@ def bill(debs: Sequence[Deb], environment: Mapping[str, Any], chosen: Catalog) -
                 "hashes": _hashes(package.get("sha256")),
             }
             for package in environment["packages"]
+        ),
+        *(
+            {
+                "type": "library",
+                "name": package.name,
+                "version": package.version,
+                "licenses": [{"license": {"id": package.license}}],
+                "purl": f"pkg:npm/{package.name}@{package.version}",
+                "hashes": _hashes(package.sha256),
+            }
+            for package in vendored()
         ),
         *(
             {

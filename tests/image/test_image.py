@@ -200,4 +200,4 @@ def test_the_bill_of_materials_lists_libraries_and_models(built: Settings) -> No
     parts = json.loads((built.image_dir / "sbom.json").read_text())["components"]
     names = {part["name"] for part in parts}
     engine = {"llamacpp": "llmdeploy_llamacpp", "itrex": "torch"}[built.engine]
-    assert {"libc6", "python", engine, "qwen2.5-coder-0.5b", "llmdeploy"} <= names
+    assert {"libc6", "python", engine, "temml", "qwen2.5-coder-0.5b", "llmdeploy"} <= names

@@ -1,20 +1,26 @@
-"""What others made for the page is what they published, and little enough to be in git."""
+"""What others made for the page is what they published, and the bill of materials has it."""
 
 import hashlib
-import re
-from pathlib import Path
 
-from entrypoint.serve import app
-
-VENDOR = Path(app.__file__).parent / "page" / "vendor"
-ROW = re.compile(r"^\| (\S+\.js) \| (\S+) \|.* (\w{64}) \|$", re.MULTILINE)
+from builder.image import materials
+from entrypoint.common.catalog import Catalog
 
 
 def test_each_file_has_its_hash_and_its_licence() -> None:
-    rows = ROW.findall((VENDOR / "README.md").read_text(encoding="utf-8"))
-    licences = {f"{package}.LICENSE" for _name, package, _sha256 in rows}
-    names = {name for name, _package, _sha256 in rows}
-    assert {path.name for path in VENDOR.iterdir()} == {*names, *licences, "README.md"}
-    for name, _package, sha256 in rows:
-        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == sha256
+    folder = materials.VENDORED.parent
+    packages = materials.vendored()
+    licences = {f"{each.name}.LICENSE" for each in packages}
+    names = {each.file for each in packages}
+    assert {path.name for path in folder.iterdir()} == {*names, *licences, "packages.toml"}
+    for each in packages:
+        assert hashlib.sha256((folder / each.file).read_bytes()).hexdigest() == each.sha256
     assert len(names) == 2
+
+
+def test_the_bill_of_materials_lists_each_with_address_and_hash() -> None:
+    bill = materials.bill([], {"packages": []}, Catalog("", ()))
+    listed = {part.get("purl"): part["hashes"] for part in bill["components"] if "hashes" in part}
+    assert listed == {
+        f"pkg:npm/{each.name}@{each.version}": [{"alg": "SHA-256", "content": each.sha256}]
+        for each in materials.vendored()
+    }
