@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -176,6 +176,11 @@ def runs(answers: Iterable[Answer]) -> dict[Run, tuple[Answer, ...]]:
     return {run: tuple(each) for run, each in found.items()}
 
 
+def unseeded(run: Run) -> Run:
+    """Return a run without its seed: runs that differ in nothing else repeat each other."""
+    return replace(run, options=replace(run.options, seed=None)) if run.options else run
+
+
 class Store:
     """The answers so far; with a folder, also those of earlier times, and on the disk.
 
@@ -185,7 +190,7 @@ class Store:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.answers: list[Answer] = []
+        self._answers: dict[tuple[Run, tuple[str, ...]], Answer] = {}
         self._locked: BinaryIO | None = None
         if folder:
             path = folder / LINES
@@ -205,12 +210,11 @@ class Store:
 
     def find(self, run: Run, questions: Sequence[str]) -> Answer | None:
         """Return the answer that the same run gave to the same questions."""
-        wanted = (run, tuple(questions))
-        return next((each for each in self.answers if (each.run, each.questions) == wanted), None)
+        return self._answers.get((run, tuple(questions)))
 
     def add(self, answer: Answer) -> None:
         """Keep an answer; it is on the disk when this returns."""
-        self.answers.append(answer)
+        self._answers.setdefault((answer.run, answer.questions), answer)
         if self.folder:
             path = self.folder / LINES
             with writing(path), path.open("ab") as file:
@@ -229,7 +233,8 @@ class Store:
         with writing(path):
             file.seek(0)
             content = file.read()
-            self.answers = list(_parse(content, path).answers)
+            for answer in _parse(content, path).answers:
+                self._answers.setdefault((answer.run, answer.questions), answer)
             file.truncate(content.rfind(b"\n") + 1)  # what follows was cut off by a kill
 
 

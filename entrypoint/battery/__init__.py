@@ -13,34 +13,24 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import entrypoint
-from entrypoint import mounted
+from entrypoint.answers import plan as plans
 from entrypoint.answers import questions, results
+from entrypoint.answers.plan import Plan
 from entrypoint.answers.questions import Question
-from entrypoint.answers.results import Answer, Machine, RecordedTurn, Run, Sampling, Store
-from entrypoint.arguments import (
-    THINK,
-    Commands,
-    add_sampling,
-    between,
-    models_folder,
-    sampling,
-)
-from entrypoint.battery import plan as plans
+from entrypoint.answers.results import Answer, RecordedTurn, Run, Store
+from entrypoint.arguments import Commands, add_sampling, between, sampling
 from entrypoint.battery import transcript
-from entrypoint.battery.plan import Plan
 from entrypoint.battery.progress import Page, Progress
+from entrypoint.battery.respondent import DEFAULTS, Respondent, options, respondents, runs
 from entrypoint.battery.transcript import HEADING
 from entrypoint.common import machine
-from entrypoint.common.catalog import Model
 from entrypoint.common.errors import (
     BrokenAnswer,
-    ConfigFailure,
     EndpointFailure,
     EngineCrashed,
     Failure,
@@ -48,43 +38,15 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.common.language import _
-from entrypoint.common.visible import say, visible
+from entrypoint.common.visible import say
 from entrypoint.conversation import Conversation
-from entrypoint.engines import (
-    Engine,
-    HungUp,
-    Options,
-    Usage,
-    advised,
-    find,
-    open_engine,
-    thinking,
-)
+from entrypoint.engines import Engine, HungUp, Usage, thinking
 
-DEFAULTS = Options(temperature=0, max_tokens=512)
-PER_CORE = 8  # answers at once: more make none faster, and each takes memory
-ELSEWHERE = 4  # answers at once from an endpoint, of whose cores we know nothing
-
-# The number of a question, and a piece of its answer, or the answer itself, or why there is none.
-Event: TypeAlias = tuple[int, str | Answer | BaseException]
-# The number of a question, and its answer, or what became of it.
-Outcome: TypeAlias = tuple[int, Answer | BrokenAnswer]
-
-
-@dataclass(frozen=True)
-class Respondent:
-    """One of those that are asked: what its answers are kept under, and how it is opened."""
-
-    title: str
-    run: Run
-    parallel: int
-    machine: Callable[[], Machine]
-    open: Callable[[], Engine]
-
-    @property
-    def options(self) -> Options:
-        """How its answers are sampled."""
-        return Options(**asdict(self.run.options)) if self.run.options else DEFAULTS
+REPEATS = 100  # at most
+# What one answer is: a run's, to a question.
+Task: TypeAlias = tuple[Run, Question]
+# A piece of an answer, as it is printed; or the whole answer; or why there is none.
+Event: TypeAlias = str | Answer | BrokenAnswer
 
 
 def register(commands: Commands) -> None:
@@ -133,6 +95,13 @@ def register(commands: Commands) -> None:
         help=_("how many answers at once (default: as cores and memory allow)"),
     )
     parser.add_argument(
+        "--repeat",
+        type=between(int, 1, REPEATS),
+        default=1,
+        metavar="N",
+        help=_("ask each question so many times, each time with the next seed"),
+    )
+    parser.add_argument(
         "--endpoint",
         metavar="URL",
         help=_("ask a model behind OpenAI's API; its key is in the variable LLMDEPLOY_API_KEY"),
@@ -161,14 +130,14 @@ def run(arguments: Namespace) -> None:
         if arguments.printed or arguments.model_name:
             _import(arguments, asked)
             return
-        plan = Plan(tuple(_runs(arguments)), asked, arguments.parallel)
-    respondents = [_respondent(each, plan) for each in plan.runs]
+        plan = Plan(tuple(runs(arguments)), asked, arguments.parallel)
+    all_ = respondents(plan)
     folder = arguments.resume or arguments.output
     with _store(folder) as store:
         if arguments.output:
             plans.save(plan, folder)
         try:
-            _ask_all(respondents, plan.questions, store)
+            _ask_all(all_, plan.questions, store)
         except (KeyboardInterrupt, Failure):
             if folder:
                 say(_("Go on with: llmdeploy battery --resume {path}").format(path=folder))
@@ -178,7 +147,7 @@ def run(arguments: Namespace) -> None:
 def _require_alone(arguments: Namespace) -> None:
     """Refuse what would change a battery that has begun."""
     others = ("model", "output", "system", "parallel", "endpoint", "printed", "model_name")
-    told = any(getattr(arguments, name) for name in others)
+    told = any(getattr(arguments, name) for name in others) or arguments.repeat > 1
     if told or arguments.questions != questions.TUTORIAL or sampling(arguments):
         raise UsageFailure(
             _("A battery goes on as it began."), next=_("Leave out all options but --resume.")
@@ -222,127 +191,34 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
     )
 
 
-def _runs(arguments: Namespace) -> Iterator[Run]:
-    """Yield what is to be asked: models of the endpoint, or of the catalogue, that were named."""
-    wishes = sampling(arguments)
-    how = Run("", "", options=_sampling(DEFAULTS, wishes), system=arguments.system or "")
-    if arguments.endpoint and not arguments.model:
-        raise UsageFailure(
-            _("Which of the endpoint's models?"), next=_("Name it with: --model NAME")
-        )
-    if arguments.endpoint:
-        for name in dict.fromkeys(arguments.model):
-            yield replace(how, model=name, engine="endpoint", endpoint=arguments.endpoint)
-        return
-    models = mounted.load(models_folder())
-    for model in dict.fromkeys(models.find(name) for name in arguments.model or [None]):
-        if THINK in wishes and not model.think:
-            raise UsageFailure(
-                _("{name} cannot be told to think or not.").format(name=model.name),
-                next=_("Leave out: --think"),
-            )
-        default = _default(model, sampled=bool(wishes.get("temperature")))
-        yield _of(model, replace(how, options=_sampling(default, wishes)))
-
-
-def _default(model: Model, *, sampled: bool) -> Options:
-    """Return how a model answers unless told otherwise.
-
-    The likeliest token is the same each time, but makes small models repeat a sentence up to the
-    limit: against that the publisher's penalty helps, which is the same each time too.
-    """
-    advice = advised(model, DEFAULTS)
-    same = replace(DEFAULTS, repeat_penalty=advice.repeat_penalty, think=advice.think)
-    return advice if sampled else same
-
-
-def _of(model: Model, how: Run) -> Run:
-    """Return a run of a model, sampled and told beforehand as in `how`."""
-    return replace(
-        how,
-        model=model.name,
-        engine=model.engine,
-        quantization=model.quantization,
-        files=model.files,
-    )
-
-
-def _respondent(run: Run, plan: Plan) -> Respondent:
-    """Return who answers; raise NotEnoughMemory, or ConfigFailure if the model is another now."""
-    if run.endpoint:
-        from entrypoint.engines.endpoint import Endpoint
-
-        endpoint = Endpoint(run.endpoint, run.model)
-        parallel = plan.parallel or ELSEWHERE
-        where = Machine("", "", 0, 0, parallel, entrypoint.__version__)
-        return Respondent(run.model, run, parallel, lambda: where, lambda: endpoint)
-    models = mounted.load(models_folder())
-    model = models.find(run.model)
-    if _of(model, run) != run:
-        raise ConfigFailure(
-            _("{name} is no longer the model that this battery began with.").format(name=run.model),
-            next=_("Start the battery anew, with all its options."),
-        )
-    parallel = plan.parallel or _fitting(model, len(plan.questions))
-    machine.require_memory(model, models, parallel=parallel)
-    return Respondent(
-        title=model.display_name,
-        run=run,
-        parallel=parallel,
-        machine=lambda: _here(model.engine, parallel),
-        open=lambda: open_engine(model, models_folder(), parallel=parallel),
-    )
-
-
-def _here(engine: str, parallel: int) -> Machine:
-    backend = find(engine)
-    return Machine(
-        cpu=machine.cpu().model,
-        kernels=backend.kernels() if backend else "",
-        threads=machine.threads(),
-        memory=machine.memory().total or 0,
-        parallel=parallel,
-        version=entrypoint.__version__,
-    )
-
-
-def _fitting(model: Model, most: int) -> int:
-    """Return how many answers at once cores and memory allow, of `most` that are wanted.
-
-    Where the free memory is not known, it is one: the least that may not fit.
-    """
-    free = machine.memory().available or 0
-    counts = range(1, min(most, PER_CORE * machine.threads()) + 1)
-    return max((n for n in counts if machine.need(model, n) <= free), default=1)
-
-
-def _ask_all(respondents: Sequence[Respondent], asked: Sequence[Question], store: Store) -> None:
+def _ask_all(respondents: Sequence[Respondent], listed: Sequence[Question], store: Store) -> None:
     """Print all answers of all respondents; compute and keep those that the store does not have.
 
     Raises EndpointFailure in the end if some broke off; these are not kept.
     """
+    tasks = [
+        [(run, each) for run in respondent.runs for each in listed] for respondent in respondents
+    ]
     kept = [
         {
             number: answer
-            for number, question in enumerate(asked)
-            if (answer := store.find(each.run, question.asks))
+            for number, (run, question) in enumerate(each)
+            if (answer := store.find(run, question.asks))
         }
-        for each in respondents
+        for each in tasks
     ]
-    count, wanted = sum(map(len, kept)), len(respondents) * len(asked)
+    count, wanted = sum(map(len, kept)), sum(map(len, tasks))
     if count == wanted:
         say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
     elif count:
         say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
     broken = 0
-    progress = Progress(wanted - count, respondents[0].options.max_tokens)
-    for respondent, known in zip(respondents, kept, strict=True):
-        if len(respondents) > 1:
-            print(visible(f"# {respondent.title}"), flush=True)
-        page = Page(progress)
+    progress = Progress(wanted - count)
+    for respondent, every, known in zip(respondents, tasks, kept, strict=True):
+        page = Page(progress, _headings(respondent, len(listed), alone=len(respondents) == 1))
         for number, answer in known.items():
-            page.add(number, _printed(number, answer))
-        missing = {n: question for n, question in enumerate(asked) if n not in known}
+            page.add(number, _printed(answer))
+        missing = {n: task for n, task in enumerate(every) if n not in known}
         if not missing:  # then the model is not even loaded
             continue
         broken += _compute(respondent, missing, page, progress, store)
@@ -352,50 +228,68 @@ def _ask_all(respondents: Sequence[Respondent], asked: Sequence[Question], store
         )
 
 
+def _headings(respondent: Respondent, questions: int, *, alone: bool) -> list[str]:
+    """Return the heading of each answer, below the model's name and seed where one is needed."""
+    headings = []
+    for run in respondent.runs:
+        repeated = len(respondent.runs) > 1 and run.options
+        seed = _(", seed {n}").format(n=run.options.seed) if repeated and run.options else ""
+        title = "" if alone and not seed else f"# {respondent.title}{seed}\n"
+        headings += [HEADING.format(number=n + 1) for n in range(questions)]
+        headings[-questions] = title + headings[-questions]
+    return headings
+
+
 def _compute(
     respondent: Respondent,
-    missing: Mapping[int, Question],
+    missing: Mapping[int, Task],
     page: Page,
     progress: Progress,
     store: Store,
 ) -> int:
-    """Print and keep a respondent's answers to questions; return how many broke off."""
+    """Print and keep a respondent's answers; return how many broke off."""
     broken = 0
+    streams = respondent.parallel == 1
     with closing(respondent.open()) as engine:
-        progress.begin()
-        for number, outcome in _answers(engine, respondent, missing, progress):
-            heading = HEADING.format(number=number + 1)
-            if isinstance(outcome, BrokenAnswer):
-                broken += 1
-                progress.answered(0)
-                page.add(number, heading)
-                say(f"{heading}{outcome}")
+        progress.begin(alone=streams)
+        for number, event in _events(engine, respondent, missing):
+            if isinstance(event, str):
+                progress.piece()
+                if streams:
+                    page.grow(number, event)
                 continue
-            store.add(outcome)
-            progress.answered(outcome.tokens)
-            page.add(number, _printed(number, outcome))
-            if outcome.error:
-                say(heading + outcome.error)
+            heading = page.heading(number)
+            if isinstance(event, BrokenAnswer):
+                broken += 1
+                page.add(number, None)
+                say(f"{heading}{event}")
+                progress.answered(0)
+                continue
+            store.add(event)
+            page.add(number, _printed(event))
+            if event.error:
+                say(heading + event.error)
+            progress.answered(event.tokens)
         progress.pause()
     return broken
 
 
-def _answers(
-    engine: Engine, respondent: Respondent, asked: Mapping[int, Question], progress: Progress
-) -> Iterator[Outcome]:
-    """Yield the numbers of questions and their answers, as they end."""
+def _events(
+    engine: Engine, respondent: Respondent, tasks: Mapping[int, Task]
+) -> Iterator[tuple[int, Event]]:
+    """Yield the numbers of tasks and what comes of them: pieces of an answer, then its end."""
     from concurrent.futures import ThreadPoolExecutor
 
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[tuple[int, Event | BaseException]] = queue.SimpleQueue()
     stopped = threading.Event()
-    where, local = respondent.machine(), not respondent.run.endpoint
+    where = respondent.machine()
 
-    def answer(number: int, question: Question) -> None:
+    def answer(number: int, run: Run, question: Question) -> None:
         try:
-            turns, error = _talk(engine, question, respondent, tell(number))
-            found = Answer(question.id, turns, respondent.run, where, error)
-            memory = machine.peak() if local else None
-            events.put((number, replace(found, memory=memory, ended=_now())))
+            turns, error = _talk(engine, question, run, tell(number))
+            answer = Answer(question.id, turns, run, where, error)
+            memory = machine.peak() if respondent.local else None
+            events.put((number, replace(answer, memory=memory, ended=_now())))
         except BaseException as failure:  # noqa: BLE001 - the other thread raises it
             events.put((number, failure))
 
@@ -409,17 +303,14 @@ def _answers(
 
     workers = ThreadPoolExecutor(respondent.parallel)
     try:
-        for number, question in asked.items():
-            workers.submit(answer, number, question)
-        left = len(asked)
+        for number, task in tasks.items():
+            workers.submit(answer, number, *task)
+        left = len(tasks)
         while left:
             number, event = events.get()
-            if isinstance(event, str):
-                progress.piece()
-                continue
             if isinstance(event, BaseException) and not isinstance(event, BrokenAnswer):
                 raise event
-            left -= 1
+            left -= not isinstance(event, str)
             yield number, event
     finally:
         stopped.set()
@@ -427,40 +318,41 @@ def _answers(
 
 
 def _talk(
-    engine: Engine, question: Question, respondent: Respondent, tell: Callable[[str], None]
+    engine: Engine, question: Question, run: Run, tell: Callable[[str], None]
 ) -> tuple[tuple[RecordedTurn, ...], str]:
-    """Ask a question, turn by turn; return the turns, and why they end early if they do."""
-    talk = Conversation(respondent.run.system)
+    """Ask a question, turn by turn; return the turns, and why they end early if they do.
+
+    Tells of each piece what is printed of it: nothing, if it is of a thought.
+    """
+    talk = Conversation(run.system)
     turns: list[RecordedTurn] = []
     for text in question.asks:
         begun = time.monotonic()
-        pieces: list[str] = []
+        said = {"thought": "", "answer": ""}
         usage: Usage | None = None
+        if turns:
+            tell("\n")
         try:
-            with closing(engine.stream(talk.messages(text), respondent.options)) as stream:
-                for piece in stream:
-                    if isinstance(piece, Usage):
-                        usage = piece
+            with closing(engine.stream(talk.messages(text), options(run))) as stream:
+                for part in thinking.apart(stream):
+                    if isinstance(part, Usage):
+                        usage = part
                     else:
-                        pieces.append(piece)
-                        tell(piece)
+                        kind, piece = part
+                        said[kind] += piece
+                        tell(piece if kind == "answer" else "")
         except MessageTooLong as failure:
             return (*turns, RecordedTurn(text, "")), failure.what
         if usage is None:
             raise EngineCrashed(_("The engine ended an answer without a word about why."))
-        thought, said = thinking.split(pieces)
-        turns.append(RecordedTurn(text, said, usage, time.monotonic() - begun, thought))
+        seconds = time.monotonic() - begun
+        turns.append(RecordedTurn(text, said["answer"], usage, seconds, said["thought"]))
         talk.turns.append(turns[-1])
     return tuple(turns), ""
 
 
-def _printed(number: int, answer: Answer) -> str:
-    return "\n".join((HEADING.format(number=number + 1), *(turn.answer for turn in answer.turns)))
-
-
-def _sampling(default: Options, wishes: Mapping[str, Any]) -> Sampling:
-    options = asdict(replace(default, **wishes))
-    return Sampling(**{each.name: options[each.name] for each in fields(Sampling)})
+def _printed(answer: Answer) -> str:
+    return "\n".join(turn.answer for turn in answer.turns)
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ import pytest
 
 import entrypoint
 from entrypoint import __main__ as program
-from entrypoint import battery
 from entrypoint.answers import results
 from entrypoint.answers.results import Run, Sampling
+from entrypoint.battery import respondent
 from entrypoint.battery.progress import Page, Progress
 from entrypoint.common import catalog, files, machine
 from entrypoint.common.catalog import ENDLESS, Catalog, Model, ModelFile
@@ -72,6 +72,8 @@ class Parrot:
     def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
         self.asked.append((list(messages), options))
         text = messages[-1]["content"]
+        if Parrot.last and Parrot.last[0] == text and isinstance(Parrot.last[1], MessageTooLong):
+            raise Parrot.last[1]
         yield text
         if Parrot.last and Parrot.last[0] == text:
             raise Parrot.last[1]
@@ -117,7 +119,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "three.toml").write_text(THREE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMDEPLOY_MODELS", str(models))
-    monkeypatch.setattr(battery, "open_engine", Parrot)
+    monkeypatch.setattr(respondent, "open_engine", Parrot)
     monkeypatch.setattr("entrypoint.engines.llamacpp.kernels", lambda: "zen4")
     return tmp_path
 
@@ -147,26 +149,52 @@ def test_answers_are_printed_as_the_tutorial_does(capsys: pytest.CaptureFixture[
     assert re.findall(r"(?m)^(\d)/3  \d+\.\d tok/s  \d+ s left$", err) == ["1", "2", "3"]
 
 
-def test_the_speed_is_that_of_all_pieces_and_so_is_the_time_left(
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what moves the clock of a progress on by so many seconds."""
+    now = [100.0]
+    monkeypatch.setattr("entrypoint.battery.progress.time.monotonic", lambda: now[0])
+
+    def forward(seconds: float) -> None:
+        now[0] += seconds
+
+    return forward
+
+
+def test_the_speed_is_that_of_the_last_seconds_and_so_is_the_time_left(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(total=2)
+    progress.begin()
+    for pause in (1, 0.2):  # a slow minute, then 5 tokens a second
+        for _ in range(60):
+            clock(pause)
+            progress.piece()
+    progress.answered(90)
+    rate, left = re.findall(r"1/2  ([\d.]+) tok/s  (\d+) s left", capsys.readouterr().err)[0]
+    assert float(rate) == pytest.approx(5, abs=0.2)
+    assert int(left) == 12  # 60 tokens: as many as the first, less the 30 that are there
+
+
+def test_no_time_is_told_before_an_answer_ended(
+    clock: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    progress = Progress(total=2, limit=100)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress(total=2)
     progress.begin()
-    progress._since = time.monotonic() - 1
-    for _ in range(50):
-        progress.piece()
-    progress.answered(40)
-    rate, left = re.findall(r"1/2  ([\d.]+) tok/s  (\d+) s left", capsys.readouterr().err)[0]
-    assert 30 < float(rate) <= 50
-    assert int(left) == 1  # 30 tokens: as many as the first, less the 10 that are there
+    clock(1)
+    progress.piece()
+    assert capsys.readouterr().err == "\r\x1b[K0/2  1.0 tok/s"
 
 
 def test_nothing_is_left_after_the_last_answer_even_if_its_pieces_were_few(
-    capsys: pytest.CaptureFixture[str],
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress(total=1, limit=100)
+    progress = Progress(total=1)
     progress.begin()
-    progress._since = time.monotonic() - 10
+    clock(9)
     progress.piece()
     progress.answered(60)
     assert capsys.readouterr().err.endswith(" 0 s left\n")
@@ -176,16 +204,73 @@ def test_on_a_terminal_one_line_changes_and_makes_room_for_an_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    progress = Progress(total=1, limit=10)
-    page = Page(progress)
+    progress = Progress(total=1)
+    page = Page(progress, ["1:"])
     progress.begin()
     progress.piece()
     progress.piece()  # too soon to be shown
     progress.answered(2)
     page.add(0, "甲")
     out, err = capsys.readouterr()
-    assert out == "甲\n"
-    assert re.fullmatch(r"\r\x1b\[K0/1  [\d.]+ tok/s  \d+ s left\r\x1b\[K", err)
+    assert out == "1:\n甲\n"
+    assert re.fullmatch(r"\r\x1b\[K0/1  [\d.]+ tok/s\r\x1b\[K", err)
+
+
+def test_a_page_shows_an_answer_as_it_grows_when_it_is_its_turn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = Page(Progress(total=3), ["1:", "2:", "3:"])
+    page.grow(1, "乙")
+    page.grow(0, "")
+    assert capsys.readouterr().out == ""
+    page.grow(0, "甲")
+    assert capsys.readouterr().out == "1:\n甲"
+    page.grow(0, "甲")
+    page.add(0, "甲甲。")
+    assert capsys.readouterr().out == "甲。\n"
+    page.grow(1, "乙")
+    page.add(1, None)
+    page.add(2, None)
+    assert capsys.readouterr().out == "2:\n乙\n3:\n"
+
+
+def test_answers_asked_one_by_one_appear_while_they_are_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    class Watched(Parrot):
+        def stream(self, messages: Sequence[Message], options: Options) -> Iterator[str | Usage]:
+            for part in super().stream(messages, options):
+                yield part
+                for _ in range(500):  # until the first piece is there
+                    seen.append(capsys.readouterr().out)
+                    if "".join(seen).endswith("？") or isinstance(part, Usage):
+                        break
+                    time.sleep(0.01)
+
+    monkeypatch.setattr(respondent, "open_engine", Watched)
+    ask()
+    assert "问题1：\n甲？" in seen
+    assert "".join(seen) + capsys.readouterr().out == ALL
+
+
+def test_each_question_is_asked_again_with_other_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    ask("--repeat", "2", "--temperature", "0.7", "--seed", "7", "--output", "out")
+    assert capsys.readouterr().out == f"# One, seed 7\n{ALL}# One, seed 8\n{ALL}"
+    (engine,) = Parrot.opened
+    assert [options.seed for _messages, options in engine.asked] == [7] * 3 + [8] * 3
+    kept = results.load(Path("out")).answers
+    assert [each.run.options and each.run.options.seed for each in kept] == [7] * 3 + [8] * 3
+    resume()
+    assert len(Parrot.opened) == 1
+
+
+def test_a_repetition_that_would_say_the_same_is_refused() -> None:
+    with pytest.raises(UsageFailure) as caught:
+        ask("--repeat", "2")
+    assert "--temperature 0.7" in caught.value.next
+    assert not Parrot.opened
 
 
 def test_the_tutorials_questions_are_asked_by_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -592,7 +677,7 @@ class Thinker(Parrot):
 def test_a_thought_is_kept_apart_from_the_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(battery, "open_engine", Thinker)
+    monkeypatch.setattr(respondent, "open_engine", Thinker)
     ask("--output", "out")
     assert capsys.readouterr().out == ALL
     turns = [turn for answer in results.load(Path("out")).answers for turn in answer.turns]
@@ -619,7 +704,7 @@ class Chorus(Parrot):
 def test_several_are_computed_at_once_and_printed_in_order(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(battery, "open_engine", Chorus)
+    monkeypatch.setattr(respondent, "open_engine", Chorus)
     ask("--parallel", "3", "--output", "out")
     assert capsys.readouterr().out == ALL
     assert [line["id"] for line in lines()][-1] == "a", "kept when it ended"
@@ -636,9 +721,9 @@ def test_how_many_at_once_follows_questions_memory_and_cores(
 ) -> None:
     monkeypatch.setattr(machine, "memory", lambda: machine.Memory(10**6, None, free))
     monkeypatch.setattr(machine, "threads", lambda: cores)
-    monkeypatch.setattr(battery, "PER_CORE", 2)
+    monkeypatch.setattr(respondent, "PER_CORE", 2)
     each = dataclasses.replace(model("one", "11"), memory=1, memory_each=100)
-    assert battery._fitting(each, 3) == parallel
+    assert respondent._fitting(each, 3) == parallel
 
 
 def test_more_at_once_than_memory_allows_is_refused() -> None:
@@ -708,7 +793,7 @@ def test_two_batteries_cannot_write_one_folder() -> None:
 def test_an_engine_that_dies_ends_the_battery_and_what_is_done_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(battery, "open_engine", Chorus)
+    monkeypatch.setattr(respondent, "open_engine", Chorus)
     Parrot.last = "乙？", EngineCrashed("gone")
     with pytest.raises(EngineCrashed):
         ask("--output", "out", "--parallel", "3")

@@ -21,7 +21,7 @@ REFUSED = (
     ("builder/bench/peers.py", "import bench.ours"),
     ("bench/ours.py", "from entrypoint import battery"),
     ("bench/serve.py", "from builder import settings"),
-    ("entrypoint/chat/__init__.py", "from entrypoint.battery import plan"),
+    ("entrypoint/chat/__init__.py", "from entrypoint.battery import transcript"),
     ("entrypoint/common/table.py", "from entrypoint import arguments"),
     ("entrypoint/doctor.py", "from builder.stage import receipt"),
     ("entrypoint/models.py", "import docker"),
