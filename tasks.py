@@ -317,6 +317,23 @@ def teardown(_: Context, target: str, file: str = "") -> None:
     targets.find(target).teardown(settings.load(described.engine), described)
 
 
+@stage(
+    help={
+        "output": _("folder to write, which does not exist yet"),
+        "since": _("earlier export that the other machine has loaded: only what is new is written"),
+        "file": DESCRIPTION,
+    },
+)
+def export(_: Context, output: str, since: str = "", file: str = "") -> None:
+    """Write image and service into a folder for a machine that has Docker and no network."""
+    from builder.launch import deployment
+    from builder.launch import export as stage_
+
+    described = deployment.load(Path(file)) if file else deployment.own()
+    chosen = settings.load(described.engine)
+    stage_.export(chosen, described, Path(output), Path(since) if since else None)
+
+
 @stage(help={"file": DESCRIPTION})
 def push(_: Context, file: str = "") -> None:
     """Push the image to the registry of deploy.toml and print its reference by digest."""

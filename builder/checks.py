@@ -28,7 +28,13 @@ LINTERS = (
     ("cog", "--check", "-P", "-I", "docs", *PAGES),
     ("actionlint", "-shellcheck", str(BIN / "shellcheck"), *WORKFLOWS),
     ("zizmor", "--offline", "--quiet", ".github", ".pre-commit-config.yaml"),
-    ("shellcheck", "llmdeploy", ".ci/run", "builder/launch/alibaba/vm/prepare.sh"),
+    (
+        "shellcheck",
+        "llmdeploy",
+        ".ci/run",
+        "builder/launch/alibaba/vm/prepare.sh",
+        "builder/launch/export/load.sh",
+    ),
 )
 
 

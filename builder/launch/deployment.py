@@ -150,6 +150,11 @@ def load(path: Path = FILE, target: str = "") -> Deployment:
     return replace(found, keys=str(path.parent / found.keys)) if found.keys else found
 
 
+def own() -> Deployment:
+    """Return what deploy.toml describes, or the defaults where nobody has written one."""
+    return load() if FILE.exists() else Deployment("llmdeploy")
+
+
 def stand_ins(deployment: Deployment, target: str) -> list[str]:
     """Return the keys that still have what the example says, as far as `target` reads them."""
     section = getattr(deployment, target)

@@ -40,12 +40,11 @@ def push(settings: Settings, deployment: Deployment) -> None:
     """
     repository = _repository(settings, deployment)
     client = daemon.connect()
-    image = _local(client, local_name(settings, deployment))
-    # A registry may take a tag only once, so each image has one of its own.
-    tag = f"{__version__}-{image.id.removeprefix('sha256:')[:12]}"
-    image.tag(repository, tag)
-    with report.step(_("Pushing {name}").format(name=f"{repository}:{tag}")):
-        sent = account(client.images.push(repository, tag, stream=True, decode=True))
+    image = local(client, local_name(settings, deployment))
+    name = tag(image)
+    image.tag(repository, name)
+    with report.step(_("Pushing {name}").format(name=f"{repository}:{name}")):
+        sent = account(client.images.push(repository, name, stream=True, decode=True))
         report.say(
             _("sent {layers} layers, {size:.1f} MB; {known} were there already").format(
                 layers=sent.layers, size=sent.size / 1e6, known=sent.known
@@ -82,6 +81,11 @@ def local_name(settings: Settings, deployment: Deployment) -> str:
     return deployment.image or settings.image_name
 
 
+def bare_name(settings: Settings, deployment: Deployment) -> str:
+    """Return the image's name without a registry and a tag."""
+    return re.split("[:@]", local_name(settings, deployment).rpartition("/")[2])[0]
+
+
 def account(events: Iterable[Mapping[str, Any]]) -> Sent:
     """Sum up what the engine tells while it pushes; raise Refused with what the registry said."""
     sizes: dict[str, int] = {}
@@ -104,7 +108,13 @@ def account(events: Iterable[Mapping[str, Any]]) -> Sent:
     return Sent(digest, len(sizes), sum(sizes.values()), len(known))
 
 
-def _local(client: Any, name: str) -> Any:
+def tag(image: Any) -> str:
+    """Return the tag that is this image's own: a registry may take a tag only once."""
+    return f"{__version__}-{image.id.removeprefix('sha256:')[:12]}"
+
+
+def local(client: Any, name: str) -> Any:
+    """Return an image of this machine by its name; raise ImageMissing if there is none."""
     from docker.errors import ImageNotFound
 
     try:
@@ -125,8 +135,7 @@ def _repository(settings: Settings, deployment: Deployment) -> str:
                 example='"registry.cn-shanghai.aliyuncs.com/NAMESPACE"'
             ),
         )
-    name = local_name(settings, deployment).rpartition("/")[2].partition(":")[0]
-    repository = f"{deployment.registry}/{name}"
+    repository = f"{deployment.registry}/{bare_name(settings, deployment)}"
     if not REPOSITORY.fullmatch(repository):
         raise ConfigFailure(
             _("{name} cannot be the name of a repository.").format(name=repository),

@@ -52,7 +52,7 @@ def show(settings: Settings, deployment: Deployment, name: str) -> None:
     """
     platform = find(name)
     try:
-        image = _image(settings, deployment, name)
+        image = image_of(settings, deployment, name)
     except (StageMissing, ConfigFailure) as missing:
         report.say(_("{what} Its name is shown as a placeholder.").format(what=missing.what))
         image = f"{deployment.registry or 'REGISTRY'}/{UNSET}@sha256:{UNSET}"
@@ -93,7 +93,7 @@ def apply(settings: Settings, deployment: Deployment, name: str) -> None:
             ),
             next=_("Set them to what is yours."),
         )
-    platform.apply(settings, deployment, _image(settings, deployment, name))
+    platform.apply(settings, deployment, image_of(settings, deployment, name))
 
 
 def _draft(deployment: Deployment, name: str) -> Deployment:
@@ -108,10 +108,10 @@ def _draft(deployment: Deployment, name: str) -> Deployment:
 
 
 def _render(settings: Settings, deployment: Deployment, name: str) -> dict[str, str]:
-    return find(name).render(deployment, _image(settings, deployment, name))
+    return find(name).render(deployment, image_of(settings, deployment, name))
 
 
-def _image(settings: Settings, deployment: Deployment, name: str) -> str:
+def image_of(settings: Settings, deployment: Deployment, name: str) -> str:
     """Return the image to launch, after a look at whether a replica has room for its model."""
     if (settings.ready_dir / "catalog.json").exists():
         model = catalog.load(settings.ready_dir).find(deployment.model or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -102,6 +103,23 @@ def derive(built: Settings, tmp_path: Path) -> Callable[[str], str]:
         return (tmp_path / "id").read_text(encoding="utf-8")
 
     return child
+
+
+@pytest.fixture
+def checkout(
+    settings: Settings,
+    image: str,  # noqa: ARG001 - so that both stages before it have run
+    tmp_path: Path,
+) -> Path:
+    """Return another checkout, which has the environment and the models but no layers yet."""
+    folder = tmp_path / "我的 项目"
+    unwanted = shutil.ignore_patterns(".*", "dist", "__pycache__", "tests", "docs")
+    shutil.copytree(ROOT, folder, ignore=unwanted)
+    (folder / "llmdeploy.toml").write_text('image = "llmdeploy-checkout"\n')
+    (folder / "dist").mkdir()
+    for name in ("env", "models"):
+        (folder / "dist" / name).symlink_to(settings.dist_dir / name)
+    return folder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,28 +15,11 @@ import pytest
 from builder import image as images
 from builder.image import daemon as engines
 from builder.image import sizes
-from builder.settings import ROOT, Settings
+from builder.settings import Settings
 from docker import DockerClient
 from tests.images import EVERY_IMAGE
 
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture
-def checkout(
-    settings: Settings,
-    image: str,  # noqa: ARG001 - so that both stages before it have run
-    tmp_path: Path,
-) -> Path:
-    """Return another checkout, which has the environment and the models but no layers yet."""
-    folder = tmp_path / "我的 项目"
-    unwanted = shutil.ignore_patterns(".*", "dist", "__pycache__", "tests", "docs")
-    shutil.copytree(ROOT, folder, ignore=unwanted)
-    (folder / "llmdeploy.toml").write_text('image = "llmdeploy-checkout"\n')
-    (folder / "dist").mkdir()
-    for name in ("env", "models"):
-        (folder / "dist" / name).symlink_to(settings.dist_dir / name)
-    return folder
 
 
 def stack(engine: DockerClient, name: str) -> list[str]:
