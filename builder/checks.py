@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from builder.environment import condaenv, lock
@@ -48,8 +48,11 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
             daemon.ensure(settings)
     if not fast:  # a test would keep to itself what that is doing, for minutes
         condaenv.build(settings, "auto")
-    if attach([sys.executable, "-m", "pytest", *_selection(fast=fast, docker=docker)]) != 0:
-        failed.append("pytest")
+    failed += [
+        f"pytest {selection[0]}"
+        for selection in _selections(fast=fast, docker=docker)
+        if attach([sys.executable, "-m", "pytest", *selection]) != 0
+    ]
     if failed:
         raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failed)))
 
@@ -59,7 +62,7 @@ def _linter(argv: Sequence[str]) -> int:
     return attach([BIN / argv[0], *argv[1:]])
 
 
-def _selection(*, fast: bool, docker: bool) -> list[str]:
-    if fast:
-        return ["tests/unit", "--numprocesses=auto"]  # they wait more than they compute
-    return [] if docker else ["--no-docker"]
+def _selections(*, fast: bool, docker: bool) -> Iterator[tuple[str, ...]]:
+    yield "tests/unit", "--numprocesses=auto"  # they wait more than they compute
+    if not fast:
+        yield "tests", "--ignore=tests/unit", *([] if docker else ["--no-docker"])
