@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 
 from entrypoint.common.catalog import NO_ADVICE, Model, SamplingAdvice
-from entrypoint.engines import AnswerStream, HungUp, Line, Message, Options, Prompt, Usage
+from entrypoint.engines import (
+    AnswerStream,
+    HungUp,
+    Line,
+    Message,
+    Options,
+    Prompt,
+    ScoredText,
+    ScoredToken,
+    Tokens,
+    Usage,
+)
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import Limits
@@ -47,12 +58,15 @@ class Parrot:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         self.asked.append((prompt, options))
-        words = (prompt if isinstance(prompt, str) else prompt[-1]["content"]).split(" ")
+        if isinstance(prompt, Tokens):
+            words = list(map(str, prompt))
+        else:
+            words = (prompt if isinstance(prompt, str) else prompt[-1]["content"]).split(" ")
         try:
             for number, word in enumerate(words):
                 self._wait(line)
                 self.made += 1
-                yield word if number == 0 else f" {word}"
+                yield scored(word if number == 0 else f" {word}", options)
                 if self.mishap:
                     raise self.mishap
             cut = options.max_tokens is not None
@@ -74,6 +88,14 @@ class Parrot:
 
     def close(self) -> None:
         self.dead = True
+
+
+def scored(word: str, options: Options) -> str:
+    """Return a word with its score, if that was asked for."""
+    if options.logprobs is None:
+        return word
+    top = ((word.encode(), -0.5),) * options.logprobs
+    return ScoredText(word, [ScoredToken(word.encode(), -0.5, top)])
 
 
 @dataclass

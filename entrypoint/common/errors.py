@@ -153,9 +153,13 @@ class AddressInUse(Failure):
 
 
 class NotSupported(Failure):
-    """The engine or the model cannot do what a request asks for."""
+    """The engine or the model cannot do what a request asks for, `option` where it has a name."""
 
     code, meaning = 23, "the engine or the model cannot do what was asked for"
+
+    def __init__(self, what: str, why: str = "", next: str = "", *, option: str = "") -> None:
+        super().__init__(what, why, next)
+        self.option = option
 
 
 class EndpointFailure(Failure):

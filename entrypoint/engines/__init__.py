@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
+from typing import Any, Literal, NotRequired, Protocol, Self, TypeAlias, TypedDict, cast
 
 from entrypoint.common.catalog import Model, thought
 from entrypoint.common.errors import Failure, NotSupported, StageMissing
@@ -45,8 +45,55 @@ NEUTRAL = {  # of Options, what changes nothing: every engine can do that
     "frequency_penalty": 0,
 }
 
+
+class Tokens(tuple[int, ...]):
+    """A raw text, as numbers of the model's vocabulary."""
+
+    __slots__ = ()
+
+
 # A conversation to answer, or a raw text to go on with, without the model's chat template.
-Prompt: TypeAlias = str | Sequence[Message]
+Prompt: TypeAlias = str | Tokens | Sequence[Message]
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """A token and the natural logarithm of its likelihood, before anything else was considered.
+
+    `data` is its text in UTF-8, which may be a part of a character only. `logprob` is None where
+    nothing stands before the token. `top` are the likeliest tokens of its place, best first.
+    """
+
+    data: bytes
+    logprob: float | None
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+class ScoredText(str):
+    """A piece of text with the scores of the tokens that it was written in."""
+
+    __slots__ = ("tokens",)
+
+    tokens: tuple[ScoredToken, ...]
+
+    def __new__(cls, text: str, tokens: Iterable[ScoredToken]) -> Self:
+        """Return `text` with `tokens`."""
+        scored = super().__new__(cls, text)
+        scored.tokens = tuple(tokens)
+        return scored
+
+
+def scores(text: str) -> tuple[ScoredToken, ...]:
+    """Return the scores that a piece has, () where nobody asked for them."""
+    return text.tokens if isinstance(text, ScoredText) else ()
+
+
+def joined(pieces: Iterable[str]) -> str:
+    """Return pieces as one, with the scores that they have."""
+    pieces = list(pieces)
+    text = "".join(pieces)
+    tokens = [token for piece in pieces for token in scores(piece)]
+    return ScoredText(text, tokens) if tokens else text
 
 
 @dataclass(frozen=True)
@@ -61,6 +108,10 @@ class Options:
     `think` is how many tokens it may think before it answers: 0 are none, `catalog.ENDLESS` as many
     as it likes; None leaves it to the chat template. Unless `counts_thought`, they are beside
     `max_tokens`; an engine that cannot follow `think` counts them.
+
+    With `logprobs`, pieces are ScoredText that tells so many of the likeliest tokens for each token
+    (0: none but the token itself). With `echo`, a raw text comes before what goes on with it, and
+    its tokens have scores too; `max_tokens` may be 0 then.
     """
 
     temperature: float = 0.7
@@ -79,6 +130,8 @@ class Options:
     template: Mapping[str, Any] | None = None
     think: int | None = None
     counts_thought: bool = False
+    logprobs: int | None = None
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +155,7 @@ def require(engine: str, prompt: Prompt, options: Options, known: Collection[str
     """Raise NotSupported for what this engine cannot do: more options than PLAIN and `known`.
 
     Those that change nothing are never refused. Turns of tools, and an answer that goes on from the
-    last turn, are told of as "messages".
+    last turn, are told of as "messages", tokens as "prompt".
     """
     unset = Options()
     names = [
@@ -111,13 +164,16 @@ def require(engine: str, prompt: Prompt, options: Options, known: Collection[str
         if each.name not in {*PLAIN, *known}
         and getattr(options, each.name) not in (getattr(unset, each.name), NEUTRAL.get(each.name))
     ]
-    if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
+    if isinstance(prompt, Tokens):
+        names.append("prompt")
+    elif not isinstance(prompt, str) and prompt[-1]["role"] != "user":
         names.append("messages")
     if names:
         raise NotSupported(
             _("The engine {engine} does not follow: {names}.").format(
                 engine=engine, names=", ".join(names)
-            )
+            ),
+            option=names[0],
         )
 
 

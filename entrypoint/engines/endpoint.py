@@ -33,7 +33,7 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 from entrypoint.common.language import _
-from entrypoint.engines import AnswerStream, Line, Message, Options, Prompt, Usage, require
+from entrypoint.engines import AnswerStream, Line, Message, Options, Prompt, Tokens, Usage, require
 
 KEY = "LLMDEPLOY_API_KEY"  # the variable that has the endpoint's key
 TRIES = 4
@@ -113,7 +113,7 @@ class Endpoint:
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
-        if isinstance(prompt, str):
+        if isinstance(prompt, str | Tokens):
             raise NotSupported(_("An endpoint answers conversations only."))
         require("endpoint", prompt, options)
         begun = time.monotonic()

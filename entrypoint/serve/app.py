@@ -78,7 +78,7 @@ class Routes:
     async def complete(self, request: Request) -> GeneratedReply:
         """Go on with a text."""
         asked = await self._read(request, wire.CompletionRequest)
-        return TextReply(self._find(asked.model), asked, asked.prompts, self._limits)
+        return TextReply(self._find(asked.model), asked, self._limits)
 
     async def models(self, request: Request) -> Response:
         """List the models."""

@@ -11,6 +11,9 @@ from entrypoint.common.errors import Failure, MessageTooLong, NotSupported
 from entrypoint.common.language import _
 from entrypoint.serve import wire
 
+# What the API calls an engine's options, where they differ.
+FIELDS = {"schema": "response_format", "template": "chat_template_kwargs"}
+
 
 class Problem(Exception):
     """A request that gets an error for an answer.
@@ -88,7 +91,8 @@ def of(error: Exception) -> Problem:
         case MessageTooLong():
             return Problem(400, error.what, code="context_length_exceeded", param="messages")
         case NotSupported():
-            return Problem(400, error.what, code="unsupported_value")
+            param = FIELDS.get(error.option, error.option) or None
+            return Problem(400, error.what, code="unsupported_value", param=param)
         case Failure():  # its engine is loaded again
             return Problem(503, error.what, code="engine_failed", headers={"Retry-After": "5"})
     return Problem(500, _("Internal server error."), code="internal_error")

@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from entrypoint.common.errors import EngineCrashed
 from entrypoint.common.language import _
-from entrypoint.engines import Options, Prompt, Usage
-from entrypoint.serve import metrics, problems, wire
+from entrypoint.engines import Options, Prompt, ScoredToken, Usage, joined, scores
+from entrypoint.serve import likelihood, metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.service import Answering, Service
 from entrypoint.serve.speech import FunctionCall, Part, Thought, Words
@@ -144,7 +144,7 @@ class GeneratedReply(Response, ABC):
     async def _whole(
         self, answerings: Sequence[Answering], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        texts = ["".join([piece async for piece in answering]) for answering in answerings]
+        texts = [joined([piece async for piece in answering]) for answering in answerings]
         body = encode(self.whole(texts, [_usage(answering) for answering in answerings]))
         await Response(body, media_type="application/json")(scope, receive, send)
 
@@ -214,12 +214,13 @@ class ChatReply(GeneratedReply):
         super().__init__(service, request, [prompt], limits)
         self._speeches = [request.speech() for _question in self.questions]
         self._called = [0 for _question in self.questions]  # functions, by each answer
+        self._untold: list[list[ScoredToken]] = [[] for _question in self.questions]
 
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
         """Return all that is answered."""
         choices = []
         for index, (text, usage) in enumerate(zip(texts, usages, strict=True)):
-            parts = [*self._speeches[index].feed(text), *self._speeches[index].end()]
+            parts = [*self._speeches[index].feed(str(text)), *self._speeches[index].end()]
             calls = [wire.call(part) for part in parts if isinstance(part, FunctionCall)]
             words = "".join(part.text for part in parts if isinstance(part, Words))
             thought = "".join(part.text for part in parts if isinstance(part, Thought))
@@ -229,7 +230,7 @@ class ChatReply(GeneratedReply):
                 tool_calls=calls or msgspec.UNSET,
             )
             reason: wire.Reason = "tool_calls" if calls else usage.finish_reason
-            choices.append(wire.ChatChoice(said, reason, index))
+            choices.append(wire.ChatChoice(said, reason, index, likelihood.of_chat(scores(text))))
         return wire.ChatCompletion(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
@@ -237,8 +238,9 @@ class ChatReply(GeneratedReply):
         return [self._chunk(n, wire.Delta("assistant", "")) for n in range(len(self.questions))]
 
     def piece(self, index: int, text: str) -> list[msgspec.Struct]:
-        """Return the events of a piece."""
-        return [self._part(index, part) for part in self._speeches[index].feed(text)]
+        """Return the events of a piece; its scores come with what is shown next."""
+        self._untold[index] += scores(text)
+        return [self._part(index, part) for part in self._speeches[index].feed(str(text))]
 
     def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
         """Return what was held back, and why the answer ended."""
@@ -264,7 +266,9 @@ class ChatReply(GeneratedReply):
     def _chunk(
         self, index: int, delta: wire.Delta, reason: wire.Reason | None = None
     ) -> wire.ChatChunk:
-        return wire.ChatChunk(**self.head, choices=[wire.ChunkChoice(delta, reason, index)])
+        tokens, self._untold[index] = self._untold[index], []
+        choice = wire.ChunkChoice(delta, reason, index, likelihood.of_chat(tokens))
+        return wire.ChatChunk(**self.head, choices=[choice])
 
 
 class TextReply(GeneratedReply):
@@ -273,10 +277,19 @@ class TextReply(GeneratedReply):
     prefix = "cmpl"
     request: wire.CompletionRequest
 
+    def __init__(self, service: Service, request: wire.CompletionRequest, limits: Limits) -> None:
+        super().__init__(service, request, request.prompts, limits)
+        self._lengths = [0 for _question in self.questions]  # of what was sent
+
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
         """Return all that is answered."""
         choices = [
-            wire.TextChoice(self._echo(index) + text, usage.finish_reason, index)
+            wire.TextChoice(
+                self._echo(index) + text,
+                usage.finish_reason,
+                index,
+                likelihood.of_text(scores(text), 0),
+            )
             for index, (text, usage) in enumerate(zip(texts, usages, strict=True))
         ]
         return wire.Completion(**self.head, choices=choices, usage=_cost(usages))
@@ -304,12 +317,17 @@ class TextReply(GeneratedReply):
         return [wire.Completion(**self.head, choices=[], usage=_cost(usages))]
 
     def _echo(self, index: int) -> str:
-        return str(self.questions[index][0]) if self.request.echo else ""
+        """Return what is sent back of the prompt, "" where the engine does that."""
+        prompt, options = self.questions[index]
+        return str(prompt) if self.request.echo and not options.echo else ""
 
     def _completion(
         self, index: int, text: str, reason: wire.Reason | None = None
     ) -> wire.Completion:
-        return wire.Completion(**self.head, choices=[wire.TextChoice(text, reason, index)])
+        tokens = likelihood.of_text(scores(text), self._lengths[index])
+        self._lengths[index] += len(text)
+        choice = wire.TextChoice(str(text), reason, index, tokens)
+        return wire.Completion(**self.head, choices=[choice])
 
 
 async def _merged(answerings: Sequence[Answering]) -> AsyncIterator[tuple[int, str | None]]:

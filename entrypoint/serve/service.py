@@ -20,7 +20,16 @@ from typing import TypeAlias
 
 import entrypoint
 from entrypoint.common.catalog import Model
-from entrypoint.engines import AnswerStream, Engine, Options, Prompt, Usage, advised, open_engine
+from entrypoint.engines import (
+    AnswerStream,
+    Engine,
+    Options,
+    Prompt,
+    Usage,
+    advised,
+    joined,
+    open_engine,
+)
 from entrypoint.serve import journal, metrics, problems
 from entrypoint.serve.limits import Limits
 
@@ -52,7 +61,7 @@ class Answering:
             await self._news.wait()
             self._news.clear()
             if self._texts:
-                text, self._texts = "".join(self._texts), []
+                text, self._texts = joined(self._texts), []
                 yield text
             if self._ended:
                 if self._failure:

@@ -8,7 +8,6 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,15 +15,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
 
 from entrypoint.common.catalog import ENDLESS
 from entrypoint.common.language import _
-from entrypoint.engines import Message, Options
-from entrypoint.serve import speech
+from entrypoint.engines import Message, Options, Tokens
+from entrypoint.serve import calls, speech
 from entrypoint.serve.limits import CHOICES, MESSAGES, SCHEMA, TOOLS
 from entrypoint.serve.speech import Speech
 from entrypoint.serve.vetting import vet
 
 UNHEEDED = (  # what serves OpenAI's bookkeeping, or says what is the case anyway
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-    "modalities", "verbosity", "best_of", "suffix", "logprobs",
+    "modalities", "verbosity", "best_of", "suffix",
 )  # fmt: skip
 SHORT = 16  # tokens of a completion that does not say how long it should be
 SEEDS = 2**32 - 1  # engines know so many; the last one means chance to llama.cpp
@@ -35,8 +34,11 @@ Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 Repetition: TypeAlias = Annotated[float, Meta(gt=0, le=2)]
 Bias: TypeAlias = Annotated[float, Meta(ge=-100, le=100)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Prompt: TypeAlias = Text | Annotated[list[Text], Meta(min_length=1, max_length=CHOICES)]
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=999_999_999)]  # of a token
 TokenId: TypeAlias = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+Numbers: TypeAlias = Annotated[list[Number], Meta(min_length=1)]
+Prompt: TypeAlias = Text | Annotated[list[Text | Number | Numbers], Meta(min_length=1)]
+Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]  # of the likeliest tokens
 
 
 class Unsupported(ValueError):
@@ -166,13 +168,6 @@ class Function(Struct, forbid_unknown_fields=True, omit_defaults=True):
         if self.strict:
             vet(self.parameters or {})
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the schema that the engine keeps the arguments to; if it cannot, any object's."""
-        try:
-            return vet(self.parameters or {"type": "object"})
-        except ValueError:
-            return {"type": "object"}
-
 
 class Tool(Struct, forbid_unknown_fields=True):
     """What a model may use; this server knows functions only."""
@@ -192,25 +187,6 @@ class Chosen(Struct, forbid_unknown_fields=True):
 
     type: Literal["function"]
     function: ChosenFunction
-
-
-def schema_of_a_call(functions: Sequence[Function]) -> dict[str, Any]:
-    """Return the JSON Schema of a call of one of these functions."""
-    definitions: dict[str, Any] = {}
-    calls = []
-    for function in {each.name: each for each in functions}.values():
-        parameters = function.arguments()
-        definitions |= parameters.pop("$defs", {})  # what refers to them begins at the root
-        calls.append(
-            {
-                "type": "object",
-                "properties": {"name": {"const": function.name}, "arguments": parameters},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
-    schema: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    return {**schema, "$defs": definitions} if definitions else schema
 
 
 class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -250,6 +226,7 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             max_tokens=min(asked, default=None),
             stop=tuple(word for word in stop if word),
             schema=self.schema,
+            logprobs=self.scores,
         )
 
     def _unusual(self) -> dict[str, Any]:
@@ -275,6 +252,11 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         return None
 
     @property
+    def scores(self) -> int | None:
+        """How many of the likeliest tokens are told of for each token; None: no scores at all."""
+        return None
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with what the answer cost."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -286,7 +268,8 @@ class ChatRequest(GenerationRequest, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES)]
     max_completion_tokens: Count | None = None
     response_format: PlainText | JsonObject | JsonSchema | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Top | None = None
     tools: Annotated[list[Tool], Meta(max_length=TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
     parallel_tool_calls: bool | None = None
@@ -315,7 +298,18 @@ class ChatRequest(GenerationRequest, kw_only=True):
                 return named.schema
             case JsonObject():
                 return {"type": "object"}
-        return schema_of_a_call(self.offered) if self._must_call else None
+        return self._schema_of_a_call() if self._must_call else None
+
+    def _schema_of_a_call(self) -> dict[str, Any]:
+        try:
+            return calls.schema_of({each.name: each.parameters or {} for each in self.offered})
+        except ValueError as error:
+            raise Unsupported(str(error), "tools") from None
+
+    @property
+    def scores(self) -> int | None:
+        """How many of the likeliest tokens are told of for each token; None: no scores at all."""
+        return self.top_logprobs or 0 if self.logprobs else None
 
     @property
     def _must_call(self) -> bool:
@@ -340,6 +334,10 @@ class ChatRequest(GenerationRequest, kw_only=True):
             raise Unsupported(
                 _("tool_choice asks for a function that is not in tools."), "tool_choice"
             )
+        if self._must_call:
+            self._schema_of_a_call()
+        if self.top_logprobs and not self.logprobs:
+            raise Unsupported(_("top_logprobs needs logprobs: true."), "top_logprobs")
         if self.offered and isinstance(self.response_format, JsonObject | JsonSchema):
             raise Unsupported(
                 _("An answer either calls tools or follows a response_format."), "response_format"
@@ -381,23 +379,51 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     prompt: Prompt
     best_of: Annotated[int, Meta(ge=1, le=CHOICES)] | None = None
     echo: bool | None = None
-    logprobs: None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    logprobs: Top | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to choose among more answers than are returned."""
+        """Refuse what asks for more answers than are returned, for none, or for a mixture."""
         if (self.best_of or 1) > (self.n or 1):
             raise Unsupported(_("best_of cannot be more than n."), "best_of")
+        if self.max_tokens == 0 and not self.echo:
+            raise Unsupported(_("Without echo, max_tokens 0 asks for nothing."), "max_tokens")
+        kinds = set(map(type, self.prompt))
+        if len(kinds) > 1:
+            raise Unsupported(_("A list of prompts has texts, or tokens, not both."), "prompt")
+        if isinstance(self.prompt, list) and kinds != {int} and len(self.prompt) > CHOICES:
+            words = _("There are more than {most} prompts.").format(most=CHOICES)
+            raise Unsupported(words, "prompt")
 
     @property
-    def prompts(self) -> list[str]:
+    def prompts(self) -> list[str | Tokens]:
         """The texts to go on with."""
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if numbers := [each for each in self.prompt if isinstance(each, int)]:
+            return [Tokens(numbers)]
+        return [
+            each if isinstance(each, str) else Tokens(each)
+            for each in self.prompt
+            if not isinstance(each, int)
+        ]
 
     @property
     def limit(self) -> int:
         """The most tokens that the request asks for; OpenAI's default is as short."""
-        return self.max_tokens or SHORT
+        return SHORT if self.max_tokens is None else self.max_tokens
+
+    @property
+    def scores(self) -> int | None:
+        """How many of the likeliest tokens are told of for each token; None: no scores at all."""
+        return self.logprobs
+
+    def options(self, default: Options, most: int | None) -> Options:
+        """Return how to sample the answer; what the engine alone can send back is asked of it."""
+        special = self.logprobs is not None or self.max_tokens == 0
+        echo = bool(self.echo) and (special or not isinstance(self.prompts[0], str))
+        return replace(super().options(default, most), echo=echo)
 
 
 class PromptDetails(Struct):
@@ -416,6 +442,36 @@ class CompletionUsage(Struct):
 
 
 Reason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+class TopToken(Struct):
+    """A token in words, the natural logarithm of its likelihood, and its UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenScore(TopToken):
+    """A token of an answer, and the likeliest ones of its place."""
+
+    top_logprobs: list[TopToken]
+
+
+class ChatScores(Struct):
+    """The tokens of an answer, or of a piece of it."""
+
+    content: list[TokenScore]
+    refusal: None = None
+
+
+class TextScores(Struct):
+    """The tokens of a text, or of a piece of it, in lists of one length."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
 
 
 def call(part: speech.FunctionCall, index: int | None = None) -> ToolCall:
@@ -440,7 +496,7 @@ class ChatChoice(Struct):
     message: Said
     finish_reason: Reason
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatScores | None = None
 
 
 class ChatCompletion(Struct, kw_only=True):
@@ -470,7 +526,7 @@ class ChunkChoice(Struct):
     delta: Delta
     finish_reason: Reason | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatScores | None = None
 
 
 class ChatChunk(Struct, kw_only=True):
@@ -491,7 +547,7 @@ class TextChoice(Struct):
     text: str
     finish_reason: Reason | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: TextScores | None = None
 
 
 class Completion(Struct, kw_only=True):

@@ -14,8 +14,18 @@ import pytest
 
 from entrypoint.common import catalog
 from entrypoint.common.catalog import ENDLESS
-from entrypoint.common.errors import NotSupported, NotWritable
-from entrypoint.engines import Engine, Message, Options, open_engine, thinking
+from entrypoint.common.errors import MessageTooLong, NotSupported, NotWritable
+from entrypoint.engines import (
+    Engine,
+    Message,
+    Options,
+    Prompt,
+    ScoredToken,
+    Tokens,
+    open_engine,
+    scores,
+    thinking,
+)
 from tests.conversations import GREEDY, SMALL, Open, ask, pid, split
 from tests.served import until
 
@@ -165,3 +175,52 @@ def test_a_model_thinks_as_long_as_it_is_told(llamacpp_found: Path, template: st
         schema = replace(options, think=30, max_tokens=40, schema={"enum": ["red", "blue"]})
         text, _usage = split(engine.stream(question, schema))
         assert text in {'"red"', '"blue"'}
+
+
+def scored(engine: Engine, prompt: Prompt, options: Options) -> tuple[str, list[ScoredToken]]:
+    """Return a whole text and its tokens' scores."""
+    pieces = [piece for piece in engine.stream(prompt, options) if isinstance(piece, str)]
+    return "".join(pieces), [token for piece in pieces for token in scores(piece)]
+
+
+def test_the_tokens_of_a_text_have_the_scores_that_they_were_written_with(engine: Engine) -> None:
+    question = "The colours of the rainbow are red,"
+    answer, written = scored(engine, question, replace(GREEDY, logprobs=2, max_tokens=8))
+    assert b"".join(token.data for token in written) == answer.encode()
+    assert all(token.top[0] == (token.data, token.logprob) for token in written)
+    assert {len(token.top) for token in written} == {2}
+
+    options = replace(GREEDY, logprobs=2, max_tokens=0, echo=True)
+    text, read = scored(engine, question + answer, options)
+    assert text == question + answer
+    assert read[0].logprob is None
+    for once, again in zip(written, read[-len(written) :], strict=True):
+        # Those computed together differ in their last bits from those computed one by one.
+        assert once.data == again.data
+        assert again.logprob == pytest.approx(once.logprob, abs=0.2)
+
+
+def test_a_token_that_ends_within_a_character_has_a_score_too(engine: Engine) -> None:
+    text = "A face: 😀 and 龘."
+    options = replace(GREEDY, logprobs=0, max_tokens=0, echo=True)
+    told, tokens = scored(engine, text, options)
+    assert (told, b"".join(token.data for token in tokens)) == (text, text.encode())
+    assert any(token.data.decode(errors="ignore") == "" for token in tokens)
+    assert all(token.logprob is not None and token.logprob < 0 for token in tokens[1:])
+
+
+def test_tokens_are_gone_on_with_as_their_text_is(engine: Engine) -> None:
+    number = Tokens([504])
+    echoed, none = scored(engine, number, replace(GREEDY, echo=True, max_tokens=0))
+    assert (echoed.strip() != "", none) == (True, [])
+    assert split(engine.stream(number, GREEDY))[0] == split(engine.stream(echoed, GREEDY))[0]
+    with pytest.raises(NotSupported, match="99999999"):
+        scored(engine, Tokens([504, 99999999]), replace(GREEDY, echo=True, logprobs=0))
+    with pytest.raises(MessageTooLong):
+        scored(engine, Tokens([504] * engine.context), replace(GREEDY, echo=True, logprobs=0))
+
+
+def test_scores_in_a_chat_are_those_of_its_words_alone(engine: Engine) -> None:
+    options = replace(GREEDY, logprobs=1, stop=("hello there",), max_tokens=40)
+    text, tokens = scored(engine, ask("Say hi."), options)
+    assert b"".join(token.data for token in tokens).decode() == text

@@ -18,7 +18,7 @@ from entrypoint.chat import DEFAULTS, Chat, offers, terminal
 from entrypoint.common.catalog import ENDLESS, NO_ADVICE, Catalog, Model, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, Failure, MessageTooLong, NotUtf8, UsageFailure
 from entrypoint.conversation import Conversation
-from entrypoint.engines import AnswerStream, Message, Options, Prompt, Usage
+from entrypoint.engines import AnswerStream, Message, Options, Prompt, Tokens, Usage
 
 
 class Parrot:
@@ -36,7 +36,7 @@ class Parrot:
         return AnswerStream(self._pieces(prompt, options))
 
     def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
-        assert not isinstance(prompt, str)
+        assert not isinstance(prompt, str | Tokens)
         self.asked.append((list(prompt), options))
         text = f"{self.name}: {prompt[-1]['content']}"
         yield text[:4]

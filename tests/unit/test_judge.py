@@ -11,7 +11,7 @@ from entrypoint.common.errors import EngineCrashed, MessageTooLong
 from entrypoint.compare import scores
 from entrypoint.compare.judge import PATIENCE, Judge, Outcome, Verdict, Verdicts, read
 from entrypoint.compare.report import ComparedQuestion, Reply
-from entrypoint.engines import AnswerStream, Engine, Options, Prompt, Usage
+from entrypoint.engines import AnswerStream, Engine, Options, Prompt, Tokens, Usage
 
 USAGE = Usage(9, 0, 1, 0.1, 50.0, "stop")
 NAMES = ("good", "bad")
@@ -33,7 +33,7 @@ class Oracle:
 
     def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
         assert options.temperature == 0
-        assert not isinstance(prompt, str)
+        assert not isinstance(prompt, str | Tokens)
         self.asked += 1
         yield from self.opinion(prompt[-1]["content"])
         yield USAGE

@@ -40,6 +40,7 @@ from entrypoint.engines import (
     Message,
     Options,
     Prompt,
+    Tokens,
     Usage,
     require,
     weights,
@@ -207,7 +208,7 @@ class Itrex:
     def _tokens(self, prompt: Prompt, *, question: bool = True) -> list[int]:
         """Return the tokens of a prompt; with `question`, those that begin an answer too."""
         text = prompt
-        if not isinstance(prompt, str):
+        if not isinstance(prompt, str | Tokens):
             text = self._tokenizer.apply_chat_template(
                 self._controls.broken(prompt),
                 chat_template=self._template,
@@ -240,7 +241,7 @@ class Itrex:
         temperature 0 an answer must not depend on what the cache holds.
         """
         state = _State()
-        if not isinstance(prompt, str) and len(prompt) > 1:
+        if not isinstance(prompt, str | Tokens) and len(prompt) > 1:
             self._compute(state, self._tokens(prompt[:-1], question=False), line)
         return state
 

@@ -42,6 +42,7 @@ from entrypoint.engines import (
     Message,
     Options,
     Prompt,
+    Tokens,
     Usage,
     thinking,
     weights,
@@ -50,6 +51,7 @@ from entrypoint.engines.child import Child
 from entrypoint.engines.connection import Connection
 from entrypoint.engines.controls import Controls
 from entrypoint.engines.llamacpp.cpu import chosen
+from entrypoint.engines.llamacpp.scoring import Scorer, Scores
 from entrypoint.engines.llamacpp.vocabulary import control_words
 from entrypoint.engines.pulse import MOMENT, Pulse
 
@@ -62,7 +64,7 @@ SAMPLING = (
     *sorted(PENALTIES),
     "logit_bias",
 )  # of Options, as the server has them
-FOLLOWS = (*SAMPLING, "schema", "tools", "template", "think")
+FOLLOWS = (*SAMPLING, "schema", "tools", "template", "think", "logprobs", "echo")
 POLL = 0.01  # seconds between two looks at a loading server
 PATIENCE = 15.0  # seconds without a sign of life: a token takes a hundredth of it
 ENVIRONMENT = {
@@ -113,24 +115,54 @@ class LlamaCpp:
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         opened = self._opens
-        if isinstance(prompt, str):
-            options = replace(options, think=None)  # it has no turns, and so no thought before one
+        if isinstance(prompt, str | Tokens):
+            # It has no turns, and so no thought before one.
+            options, opened = replace(options, think=None), False
         else:
             broken = self._controls.broken(prompt)
             if broken != list(prompt) or _templates(prompt, options):
                 # Without the parsing of chats, which we skip, the server heeds a schema here only.
                 prompt = self._templated(broken, options)
                 opened = _opens(prompt)
+        begun = time.monotonic()
+        if options.echo and isinstance(prompt, str | Tokens):
+            count = yield from self._echoed(prompt, options, line)
+            if options.max_tokens == 0:
+                yield Usage(count, 0, 0, time.monotonic() - begun, 0.0, "length")
+                return
         limit = _limit(options, opened=opened)
         body = self._body(prompt, options) | _thinking(options, limit, opened=opened)
-        begun = time.monotonic()
         if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
             body["cache_prompt"] = self._settle(prompt, line)
-        path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
+        chat = not isinstance(prompt, str | Tokens)
+        path = "/v1/chat/completions" if chat else "/v1/completions"
         with self._send("POST", path, body, line) as response:
             if opened:
                 yield thinking.OPENING
-            yield from _answer(response, begun, limit)
+            yield from _answer(response, begun, limit, Scores(options.logprobs))
+
+    def _echoed(
+        self, prompt: str | Tokens, options: Options, line: Line
+    ) -> Generator[str, None, int]:
+        """Yield a raw text, with scores if asked for; return the number of its tokens."""
+
+        def ask(path: str, body: Mapping[str, Any]) -> Any:
+            with self._send("POST", path, body, line) as response:
+                return json.load(response)
+
+        scorer = Scorer(ask)
+        if isinstance(prompt, Tokens):
+            numbers, hidden = list(prompt), 0
+        else:
+            numbers = scorer.numbers(prompt, begin=True)
+            hidden = len(numbers) - len(scorer.numbers(prompt, begin=False))
+        if len(numbers) >= self.context:
+            raise _too_long(len(numbers), self.context)
+        if options.logprobs is None:
+            yield prompt if isinstance(prompt, str) else scorer.text(prompt)
+        else:
+            yield from scorer.scored(numbers, options.logprobs, hidden)
+        return len(numbers)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
@@ -185,7 +217,9 @@ class LlamaCpp:
         an answer depends on what was cached: after a retry or a stopped answer that would be
         more than the history. Computing the history as a prompt makes both cases the same.
         """
-        if isinstance(prompt, str) or len(prompt) < 2 or prompt[-2]["role"] != "assistant":  # noqa: PLR2004
+        if isinstance(prompt, str | Tokens):
+            return False
+        if len(prompt) < 2 or prompt[-2]["role"] != "assistant":  # noqa: PLR2004
             return False
         body = {"messages": list(prompt[:-1]), "max_tokens": 0}
         with self._send("POST", "/v1/chat/completions", body, line) as response:
@@ -222,11 +256,15 @@ class LlamaCpp:
             "stream_options": {"include_usage": True},
             **{name: value for name, value in wishes.items() if value is not None},
         }
-        if isinstance(prompt, str):
+        if isinstance(prompt, Tokens):
+            body["prompt"] = list(prompt)
+        elif isinstance(prompt, str):
             # One prompt of several pieces; a bare list would be as many prompts.
             body["prompt"] = {"prompt_string": self._controls.pieces(prompt)}
         else:
             body["messages"] = list(prompt)
+        if options.logprobs is not None:
+            body["n_probs"] = max(options.logprobs, 1)
         if options.schema is not None:
             body["json_schema"] = options.schema
         if options.temperature == 0:
@@ -341,7 +379,8 @@ def _checked(model: Model, folder: Path) -> Controls:
 def _templates(prompt: Sequence[Message], options: Options) -> bool:
     """Tell whether the server's own way from a conversation to a text is not enough."""
     special = bool(options.schema or options.tools or options.template or options.think is not None)
-    return special or prompt[-1]["role"] == "assistant"
+    # Where it holds text back, the server tells no scores in a chat.
+    return special or options.logprobs is not None or prompt[-1]["role"] == "assistant"
 
 
 def _variables(options: Options) -> Mapping[str, Any]:
@@ -374,7 +413,7 @@ def _thinking(options: Options, limit: thinking.Limit | None, *, opened: bool) -
 
 
 def _answer(
-    response: http.client.HTTPResponse, begun: float, limit: thinking.Limit | None
+    response: http.client.HTTPResponse, begun: float, limit: thinking.Limit | None, scores: Scores
 ) -> Iterator[str | Usage]:
     """Yield the pieces of an answer that was asked for at the time `begun`, then its Usage."""
     first, reason, full = 0.0, "", False
@@ -383,7 +422,8 @@ def _answer(
             raise _refusal(error)
         for choice in event["choices"]:
             reason = choice["finish_reason"] or reason
-            if piece := choice.get("text") or choice.get("delta", {}).get("content"):
+            text = choice.get("text") or choice.get("delta", {}).get("content")
+            if piece := scores.on(text or "", choice.get("logprobs")):
                 first = first or time.monotonic() - begun
                 yield piece
                 full = bool(limit and limit.reached(piece, event["timings"]["predicted_n"]))
@@ -427,12 +467,16 @@ def _usage(timings: dict[str, Any], first: float, reason: str) -> Usage:
 def _refusal(error: dict[str, Any]) -> Failure:
     """Return what the server refused as a Failure."""
     if error.get("type") == "exceed_context_size_error":
-        return MessageTooLong(
-            _("The messages have {tokens} tokens; the model's context has {context}.").format(
-                tokens=error["n_prompt_tokens"], context=error["n_ctx"]
-            ),
-            next=_("Use a shorter message."),
-        )
+        return _too_long(error["n_prompt_tokens"], error["n_ctx"])
     return NotSupported(
         _("The inference engine refused a request: {reason}").format(reason=error.get("message"))
+    )
+
+
+def _too_long(tokens: int, context: int) -> MessageTooLong:
+    return MessageTooLong(
+        _("The messages have {tokens} tokens; the model's context has {context}.").format(
+            tokens=tokens, context=context
+        ),
+        next=_("Use a shorter message."),
     )

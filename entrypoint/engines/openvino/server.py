@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from entrypoint.engines import NEUTRAL, Options, Prompt, Usage
+from entrypoint.engines import NEUTRAL, Options, Prompt, Tokens, Usage
 from entrypoint.engines.controls import Controls
 from entrypoint.engines.openvino import SAMPLING
 from entrypoint.engines.text import TEMPLATES, cut
@@ -271,7 +271,7 @@ class InferenceServer:
     def _encode(self, prompt: Prompt) -> Any:
         """Return the tokens of a conversation, or of a raw text, as a tensor of one row."""
         text: Any = prompt
-        if not isinstance(prompt, str):
+        if not isinstance(prompt, str | Tokens):
             broken = self._controls.broken(prompt)
             text = self._tokenizer.apply_chat_template(broken, add_generation_prompt=True)
         parts = [

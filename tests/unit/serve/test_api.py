@@ -141,7 +141,8 @@ LARGE = {"response_format": {"type": "json_schema", "json_schema": {"name": "x",
         (HELLO | {"n": 1.5}, 400, "n", "invalid_value"),
         (HELLO | {"max_tokens": 0}, 400, "max_tokens", "invalid_value"),
         (HELLO | {"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
-        (HELLO | {"logprobs": True}, 400, "logprobs", "invalid_value"),
+        (HELLO | {"top_logprobs": 2}, 400, "top_logprobs", "unsupported_value"),
+        (HELLO | {"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", "invalid_value"),
         (HELLO | {"audio": {"voice": "alloy"}}, 400, "audio", "unknown_parameter"),
         (HELLO | {"seed": 2**63}, 400, "seed", "invalid_value"),
         (HELLO | {"logit_bias": {"word": 1}}, 400, "logit_bias", "invalid_value"),
@@ -287,6 +288,71 @@ def test_several_texts_are_gone_on_with_and_sent_back_if_asked_for(served: Serve
     assert (status, json.loads(content)["error"]["param"]) == (400, "best_of")
 
 
+def test_each_token_of_an_answer_has_its_score_if_asked_for(served: Served) -> None:
+    _status, _headers, answer = served.chat("good day", logprobs=True, top_logprobs=1)
+    likeliest = {"token": "good", "logprob": -0.5, "bytes": [103, 111, 111, 100]}
+    told = answer["choices"][0]["logprobs"]["content"]
+    assert told[0] == likeliest | {"top_logprobs": [likeliest]}
+    assert [each["token"] for each in told] == ["good", " day"]
+    assert served.engine.asked[-1][1] == Options(logprobs=1)
+    body = {"messages": [{"role": "user", "content": "good day"}], "logprobs": True, "stream": True}
+    streamed = events(served.ask("POST", "/v1/chat/completions", body)[2])
+    told = [each["choices"][0]["logprobs"] for each in streamed]
+    assert [each["token"] for one in told if one for each in one["content"]] == ["good", " day"]
+    assert served.engine.asked[-1][1] == Options(logprobs=0)
+
+
+def test_each_token_of_a_text_has_its_score_and_place_if_asked_for(served: Served) -> None:
+    body = {"prompt": "é day", "logprobs": 1, "echo": True, "max_tokens": 0}
+    (choice,) = json.loads(served.ask("POST", "/v1/completions", body)[2])["choices"]
+    assert choice["text"] == "é day"  # which the engine sent back, and wrote nothing
+    assert choice["logprobs"] == {
+        "tokens": ["é", " day"],
+        "token_logprobs": [-0.5, -0.5],
+        "top_logprobs": [{"é": -0.5}, {" day": -0.5}],
+        "text_offset": [0, 1],
+    }
+    assert served.engine.asked[-1][1] == Options(max_tokens=0, logprobs=1, echo=True)
+    offsets: list[int] = []
+    for event in events(served.ask("POST", "/v1/completions", body | {"stream": True})[2]):
+        told = event["choices"][0]["logprobs"]
+        offsets += told["text_offset"] if told else []
+    assert offsets == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ([1, 2], [(1, 2)]),
+        ([[1, 2], [3]], [(1, 2), (3,)]),
+        (["one", "two"], ["one", "two"]),
+        ("one", ["one"]),
+    ],
+    ids=str,
+)
+def test_a_prompt_is_a_text_or_tokens_or_several(
+    served: Served, prompt: Any, prompts: list[Any]
+) -> None:
+    before = len(served.engine.asked)
+    assert served.ask("POST", "/v1/completions", {"prompt": prompt})[0] == 200
+    asked: list[Any] = [each for each, _options in served.engine.asked[before:]]
+    assert sorted(asked) == sorted(prompts)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": []}, {"prompt": [[]]}, {"prompt": [1, "one"]}, {"prompt": [-1]},
+        {"prompt": ["one"] * 17}, {"prompt": "one", "max_tokens": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_prompt_and_no_text_are_refused(served: Served, body: dict[str, Any]) -> None:
+    status, _headers, content = served.ask("POST", "/v1/completions", body)
+    assert status == 400
+    assert json.loads(content)["error"]["param"].partition("[")[0] in body
+
+
 CALL = '{"name": "weather", "arguments": {"city": "上海"}}'
 
 
@@ -331,12 +397,57 @@ def test_a_call_that_has_to_be_is_made_by_a_schema(served: Served, choice: Any) 
         "type": "object",
         "properties": {
             "name": {"const": "weather"},
-            "arguments": {"type": "object", "properties": {"city": {"$ref": "#/$defs/City"}}},
+            "arguments": {"$ref": "#/$defs/0"},
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
-        "$defs": {"City": {"type": "string"}},
+        "$defs": {
+            "0": {
+                "type": "object",
+                "properties": {"city": {"$ref": "#/$defs/0/$defs/City"}},
+                "$defs": {"City": {"type": "string"}},
+            }
+        },
     }
+
+
+def test_what_two_functions_call_the_same_stays_what_each_means(served: Served) -> None:
+    at = {"type": "object", "properties": {"at": {"$ref": "#/$defs/At"}}}
+    functions = [
+        {"name": name, "parameters": at | {"$defs": {"At": {"type": kind}}}}
+        for name, kind in (("city", "string"), ("floor", "integer"))
+    ]
+    tools = [{"type": "function", "function": each} for each in functions]
+    assert served.chat("hi", tools=tools, tool_choice="required")[0] == 200
+    schema: Any = served.engine.asked[-1][1].schema
+    kinds = []
+    for call in schema["anyOf"]:
+        arguments = resolved(schema, call["properties"]["arguments"])
+        kinds.append(resolved(schema, arguments["properties"]["at"])["type"])
+    assert kinds == ["string", "integer"]
+
+
+def resolved(schema: Any, node: Any) -> Any:
+    """Return what a node's reference leads to."""
+    target = schema
+    for step in node["$ref"].split("/")[1:]:
+        target = target[step]
+    return target
+
+
+def test_many_functions_together_are_vetted_too(served: Served) -> None:
+    words = {"type": "object", "properties": {"word": {"enum": [f"word {n}" for n in range(40)]}}}
+    tools = [
+        {"type": "function", "function": {"name": f"f{n}", "parameters": words}} for n in range(40)
+    ]
+    assert served.chat("hi", tools=tools, tool_choice="required")[0] == 200
+    schema: Any = served.engine.asked[-1][1].schema
+    assert [call["properties"]["arguments"] for call in schema["anyOf"]] == [
+        {"type": "object"}
+    ] * 40
+    long = [{"type": "function", "function": {"name": f"{n:0128}"}} for n in range(128)]
+    status, _headers, answer = served.chat("hi", tools=long, tool_choice="required")
+    assert (status, answer["error"]["param"]) == (400, "tools")
 
 
 def test_a_thought_is_apart_from_its_answer(served: Served) -> None:
@@ -389,7 +500,7 @@ def test_the_newer_limit_counts_thoughts_as_it_does_at_openai(served: Served) ->
     ("mishap", "status", "code"),
     [
         (MessageTooLong("Too long.", next="x"), 400, "context_length_exceeded"),
-        (NotSupported("No schema."), 400, "unsupported_value"),
+        (NotSupported("No schema.", option="schema"), 400, "unsupported_value"),
         (EngineCrashed("It died.", "secret log"), 503, "engine_failed"),
         (ZeroDivisionError("secret"), 500, "internal_error"),
     ],
