@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.image import base, daemon, dockerfile, layers, materials
+from builder.image import base, bill, daemon, dockerfile, layers, materials
+from builder.image.bill import Bill
 from builder.settings import Settings
 from builder.stage import receipt, report
 from builder.stage.run import run
@@ -38,7 +39,8 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         client = daemon.connect()
         tarball = environment["outputs"][settings.packed.name]["sha256"]
         debs = [] if settings.base else base.packages(settings)
-        stack = list(layers.plan(settings, debs, tarball, chosen))
+        about = Bill(debs, environment, settings.variant.environment, chosen)
+        stack = list(layers.plan(settings, debs, tarball, chosen, about))
         recipe = dockerfile.render(
             dockerfile.FILE.read_text(encoding="utf-8"),
             settings.base,
@@ -55,10 +57,9 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         for layer in stack:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
-        bill = materials.bill(debs, environment, chosen)
-        (folder / "sbom.json").write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
-        about = materials.labels(chosen, debs) | {INPUTS: receipt.digest(inputs)}
-        _stack(settings, folder, about)
+        shutil.copy(folder / "roots/code" / bill.PLACE, folder / "sbom.json")
+        labels = materials.labels(chosen, debs, settings.base) | {INPUTS: receipt.digest(inputs)}
+        _stack(settings, folder, labels)
         image = client.images.get(settings.image_name)
         receipt.write(
             folder / "receipt.json",

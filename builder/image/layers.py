@@ -19,7 +19,8 @@ from pathlib import Path
 
 from builder.debian.store import Deb
 from builder.environment.relocation import relocate
-from builder.image import base
+from builder.image import base, bill
+from builder.image.bill import Bill
 from builder.settings import ROOT, Settings
 from builder.stage import archive, receipt, recipe, report, scratch
 from builder.stage.run import run
@@ -55,12 +56,12 @@ class Layer:
 
 
 def plan(
-    settings: Settings, debs: Sequence[Deb], environment: str, chosen: Catalog
+    settings: Settings, debs: Sequence[Deb], environment: str, chosen: Catalog, about: Bill
 ) -> Iterator[Layer]:
     """Yield the layers from bottom to top.
 
     `debs` are the base's packages, none on a base from elsewhere; `environment` is the packed
-    environment's SHA-256.
+    environment's SHA-256; `about` is the bill of all that.
     """
     tarball = settings.packed
     laying = recipe.code("stage/archive.py", "image/layers.py")
@@ -87,9 +88,14 @@ def plan(
         "catalog": receipt.digest(dataclasses.asdict(chosen)),
         "env": environment,
     }
-    yield Layer(
-        "code", laying | program, lambda root: _program(root, python, chosen, settings.variant)
-    )
+
+    def fill(root: Path) -> None:
+        _program(root, python, chosen, settings.variant)
+        place = root / bill.PLACE
+        place.parent.mkdir(parents=True)
+        place.write_text(about.text(python.parent.parent), encoding="utf-8")
+
+    yield Layer("code", laying | program | about.inputs, fill)
 
 
 def write(folder: Path, layer: Layer) -> None:

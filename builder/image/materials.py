@@ -1,10 +1,10 @@
-"""What an image says of itself: its labels, and the bill of what it is made of."""
+"""What an image says of itself: its labels, and what of others the page in it carries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from builder.debian.store import Deb
@@ -49,8 +49,13 @@ class _Vendored:
     packages: tuple[VendoredPackage, ...]
 
 
-def labels(chosen: Catalog, debs: Sequence[Deb]) -> dict[str, str]:
-    """Return what the image says about itself, in the words of the OCI image specification."""
+def labels(chosen: Catalog, debs: Sequence[Deb], base: str) -> dict[str, str]:
+    """Return what the image says about itself, in the words of the OCI image specification.
+
+    `base` is the image that it stands on, by digest, "" for none. All of it repeats: an image is
+    as old as the commit that it was built of.
+    """
+    base_name, _at, base_digest = base.partition("@")
     licenses = {*LICENSES, *(model.license for model in chosen.models)}
     known = {
         "title": "llmdeploy",
@@ -58,6 +63,9 @@ def labels(chosen: Catalog, debs: Sequence[Deb]) -> dict[str, str]:
         "version": __version__,
         "licenses": " AND ".join(sorted(licenses)),
         "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "created": _git("log", "-1", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ"),
+        "base.name": base_name or "scratch",
+        "base.digest": base_digest,
         "source": public(_git("config", "--get", "remote.origin.url")),
     }
     return {
@@ -85,61 +93,9 @@ def vendored() -> tuple[VendoredPackage, ...]:
     return tomlfile.record(_Vendored, tomlfile.read(VENDORED), VENDORED.name).packages
 
 
-def bill(debs: Sequence[Deb], environment: Mapping[str, Any], chosen: Catalog) -> dict[str, Any]:
-    """Return a bill of materials as CycloneDX 1.5 spells it."""
-    components = [
-        *(
-            {
-                "type": "library",
-                "name": deb.name,
-                "version": deb.version,
-                "purl": f"pkg:deb/{deb.name}@{deb.version}",
-                "hashes": _hashes(deb.sha256),
-            }
-            for deb in debs
-        ),
-        *(
-            {
-                "type": "library",
-                "name": package["name"],
-                "version": package["version"],
-                "hashes": _hashes(package.get("sha256")),
-            }
-            for package in environment["packages"]
-        ),
-        *(
-            {
-                "type": "library",
-                "name": package.name,
-                "version": package.version,
-                "licenses": [{"license": {"id": package.license}}],
-                "purl": f"pkg:npm/{package.name}@{package.version}",
-                "hashes": _hashes(package.sha256),
-            }
-            for package in vendored()
-        ),
-        *(
-            {
-                "type": "machine-learning-model",
-                "name": model.name,
-                "version": model.revision,
-                "licenses": [{"license": {"id": model.license}}],
-                "hashes": _hashes(*(file.sha256 for file in model.files)),
-            }
-            for model in chosen.models
-        ),
-        {"type": "application", "name": "llmdeploy", "version": __version__},
-    ]
-    return {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components}
-
-
-def _hashes(*known: str | None) -> list[dict[str, str]]:
-    return [{"alg": "SHA-256", "content": each} for each in known if each]
-
-
 def _git(*words: str) -> str:
     """Return what git says, "" outside a checkout."""
     try:
-        return run(["git", "-C", ROOT, *words]).strip()
+        return run(["git", "-C", ROOT, *words], env={"TZ": "UTC"}).strip()
     except CommandFailed:
         return ""

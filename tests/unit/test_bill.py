@@ -1,0 +1,85 @@
+"""The bill of materials names each part so that a scanner finds it, in CycloneDX's form."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from builder.image import bill
+from builder.image.bill import Bill
+from builder.settings import ROOT
+from entrypoint.common.catalog import Catalog, Model, ModelFile
+
+SHA256 = "0" * 64
+MODEL = Model(
+    name="qwen3-0.6b",
+    display_name="Qwen3",
+    engine="llamacpp",
+    quantization="Q4_0",
+    context=2048,
+    memory=1,
+    languages=("zh",),
+    license="Apache-2.0",
+    source="modelscope:Qwen/Qwen3-0.6B-GGUF",
+    revision="master",
+    chat_template="",
+    stop=(),
+    files=(ModelFile("model.gguf", 1, SHA256),),
+)
+
+
+def package(kind: str, name: str, version: str, **more: str) -> dict[str, str]:
+    return {"kind": kind, "name": name, "version": version, "sha256": SHA256, **more}
+
+
+def parts(model: Model, *packages: dict[str, str]) -> dict[str, Any]:
+    """Return the parts of a bill that fits its schema, by package URL."""
+    made = Bill([], {"packages": packages, "source": "lock"}, "runtime", Catalog("m", (model,)))
+    text = made.text(Path())
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
+    return {part["purl"]: part for part in json.loads(text)["components"]}
+
+
+@pytest.mark.parametrize(
+    ("found", "purl"),
+    [
+        (package("wheel", "typing_extensions", "4.16.0"), "pkg:pypi/typing-extensions@4.16.0"),
+        (package("conda", "openssl", "3.5.1", build="h7b"), "pkg:conda/openssl@3.5.1?build=h7b"),
+        (package("conda", "python", "3.11.7", build="host_8"), "pkg:generic/python@3.11.7"),
+    ],
+)
+def test_each_package_has_the_address_of_its_kind(found: dict[str, str], purl: str) -> None:
+    assert parts(MODEL, found)[purl]["hashes"] == [{"alg": "SHA-256", "content": SHA256}]
+
+
+def test_the_engine_names_the_tree_that_it_is_compiled_of() -> None:
+    wheel = package("wheel", bill.ENGINE, "0.5.0", compiler="g++ (Debian 12.2.0-14) 12.2.0")
+    listed = parts(MODEL, wheel)
+    tree = listed[f"pkg:github/ggml-org/llama.cpp@{bill.upstream().commit}"]
+    assert tree["version"] == bill.upstream().version
+    assert "pkg:generic/libgomp@12.2.0" in listed
+
+
+def test_the_engines_tree_is_that_of_the_locked_archive() -> None:
+    lock = (ROOT / "env/llamacpp/source.lock").read_text()
+    assert f"\n{bill.upstream().carrier} --hash=" in lock
+
+
+def test_a_model_says_where_it_comes_from() -> None:
+    found = parts(MODEL)["pkg:generic/qwen3-0.6b@master"]
+    places = [each["url"] for each in found["externalReferences"]]
+    assert any(place.startswith("https://modelscope.cn/models/") for place in places)
+    assert any(place.startswith("pkg:huggingface/") for place in places)
+
+
+@pytest.mark.parametrize("license", ["", "other", "LicenseRef-ChatGLM3", "Qwen Research License"])
+def test_a_model_of_somebodys_own_has_a_bill_that_fits(license: str) -> None:
+    own = replace(MODEL, name="我的 模型", source="dir:/home/me/x", revision="", license=license)
+    [found] = [part for part in parts(own).values() if part["type"] == "machine-learning-model"]
+    assert found["name"] == "我的 模型"
+    assert not found["externalReferences"], "nobody else could follow them"
+    assert "/home/me" not in str(found)
