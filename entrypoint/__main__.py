@@ -11,7 +11,7 @@ from argparse import SUPPRESS, Namespace
 from types import FrameType
 
 import entrypoint
-from entrypoint import battery, chat, compare, doctor, models, notebook, serve
+from entrypoint import battery, bench, chat, compare, doctor, models, notebook, serve
 from entrypoint.arguments import Commands, Parser
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
@@ -19,7 +19,7 @@ from entrypoint.common.visible import say
 
 # A mode is a module with `register(commands)`, which sets `run`: a function of the parsed
 # arguments. Its heavy imports wait until `run`, so that --help is instant.
-MODES = (chat, battery, compare, serve, notebook, models, doctor)
+MODES = (chat, battery, compare, serve, bench, notebook, models, doctor)
 
 
 def main() -> int:

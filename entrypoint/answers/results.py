@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import entrypoint
+from entrypoint.common import machine
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import ConfigFailure, NotWritable
 from entrypoint.common.files import lock, writing
 from entrypoint.common.language import _
 from entrypoint.common.tomlfile import record
 from entrypoint.conversation import Turn
-from entrypoint.engines import Usage
+from entrypoint.engines import Usage, find
 
 SCHEMA = 1
 LINES = "answers.jsonl"
@@ -71,6 +73,19 @@ class Machine:
     memory: int
     parallel: int
     version: str
+
+
+def here(engine: str, parallel: int) -> Machine:
+    """Return this machine, on which an engine answers so many at once."""
+    backend = find(engine)
+    return Machine(
+        cpu=machine.cpu().model,
+        kernels=backend.kernels() if backend else "",
+        threads=machine.threads(),
+        memory=machine.memory().total or 0,
+        parallel=parallel,
+        version=entrypoint.__version__,
+    )
 
 
 @dataclass(frozen=True)

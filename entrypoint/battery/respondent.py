@@ -17,7 +17,7 @@ from entrypoint.common import machine
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import ConfigFailure, UsageFailure
 from entrypoint.common.language import _
-from entrypoint.engines import Engine, Options, advised, find, open_engine
+from entrypoint.engines import Engine, Options, advised, open_engine
 
 DEFAULTS = Options(temperature=0, max_tokens=512)
 PER_CORE = 8  # answers at once: more make none faster, and each takes memory
@@ -148,20 +148,8 @@ def _respondent(runs: tuple[Run, ...], plan: Plan) -> Respondent:
         title=model.display_name,
         runs=runs,
         parallel=parallel,
-        machine=lambda: _here(model.engine, parallel),
+        machine=lambda: results.here(model.engine, parallel),
         open=lambda: open_engine(model, models_folder(), parallel=parallel),
-    )
-
-
-def _here(engine: str, parallel: int) -> Machine:
-    backend = find(engine)
-    return Machine(
-        cpu=machine.cpu().model,
-        kernels=backend.kernels() if backend else "",
-        threads=machine.threads(),
-        memory=machine.memory().total or 0,
-        parallel=parallel,
-        version=entrypoint.__version__,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import entrypoint
 from builder.settings import ROOT
 
-COMMANDS = ("chat", "battery", "models", "doctor", "version")
+COMMANDS = ("chat", "battery", "bench", "models", "doctor", "version")
 
 
 def llmdeploy(*words: str, models: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
