@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 from entrypoint.common.catalog import Model
 from entrypoint.common.errors import DamagedModel
 from entrypoint.common.language import _
+from entrypoint.engines import Usage
 
 
 def require_files(model: Model, folder: Path) -> None:
@@ -38,6 +42,45 @@ def require_content(model: Model, folder: Path) -> None:
                     found=found, right=file.sha256
                 ),
             )
+
+
+class Content:
+    """The check of a model's content: made once, beside its first answer and not before it."""
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self._of = model, folder
+        self._begun = threading.Lock()
+        self._ended = threading.Event()
+        self._failure: Exception | None = None
+
+    def guard(
+        self, pieces: Generator[str | Usage, None, None]
+    ) -> Generator[str | Usage, None, None]:
+        """Yield the pieces of an answer; its Usage, with which it counts, of right files only.
+
+        The check begins after the first piece. Raises DamagedModel.
+        """
+        with closing(pieces):
+            for piece in pieces:
+                if isinstance(piece, Usage):
+                    self._begin()
+                    self._ended.wait()
+                    if self._failure:
+                        raise self._failure
+                yield piece
+                self._begin()
+
+    def _begin(self) -> None:
+        if self._begun.acquire(blocking=False):
+            # One that nobody waits for any more ends with the program.
+            threading.Thread(target=self._check, daemon=True).start()
+
+    def _check(self) -> None:
+        try:
+            require_content(*self._of)
+        except Exception as error:  # noqa: BLE001 - it is raised again by who waits for it
+            self._failure = error
+        self._ended.set()
 
 
 def _damaged(what: str, why: str = "") -> DamagedModel:

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 import entrypoint
 from entrypoint.common.catalog import Model
+from entrypoint.common.errors import DamagedModel
 from entrypoint.engines import (
     AnswerStream,
     Engine,
@@ -237,6 +238,8 @@ class Service:
                         self._post(answering, piece)
         except Exception as failure:  # noqa: BLE001 (it is raised again by who waits for it)
             self._post(answering, failure)
+            if isinstance(failure, DamagedModel):  # no answer of it will count
+                self._loop.call_soon_threadsafe(self._failed, failure)
         finally:
             seconds = time.monotonic() - begun
             self._loop.call_soon_threadsafe(self._next, answering, seconds)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -347,7 +347,7 @@ def damage_weights(weights: Path) -> None:
         file.write(b"\0" * 50 + b"\1" * 50)
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, truncate, damage_header, damage_weights])
+@pytest.mark.parametrize("harm", [Path.unlink, truncate, damage_header])
 def test_a_damaged_model_is_named(
     models: Catalog,
     folder: Path,
@@ -359,6 +359,29 @@ def test_a_damaged_model_is_named(
     harm(weights)
     with pytest.raises(DamagedModel, match=str(weights)):
         open_engine(models.find(SMALL), tmp_path)
+
+
+def test_no_answer_of_damaged_weights_counts(
+    models: Catalog,
+    folder: Path,
+    tmp_path: Path,
+    open_: Open,  # noqa: ARG001 - it finds the engine
+) -> None:
+    """They are looked at after the first token, or while they are loaded."""
+    weights = copy(models.find(SMALL), folder, tmp_path)
+    damage_weights(weights)
+    pieces: list[str | Usage] = []
+
+    def hear() -> None:
+        with closing(open_engine(models.find(SMALL), tmp_path)) as engine:
+            for _question in range(2):
+                with suppress(DamagedModel):
+                    pieces.extend(engine.stream(ask("Hi"), GREEDY))
+            pieces.extend(engine.stream(ask("Hi"), GREEDY))
+
+    with pytest.raises(DamagedModel, match=str(weights)):
+        hear()
+    assert not [piece for piece in pieces if isinstance(piece, Usage)]
 
 
 def test_a_model_that_the_engine_cannot_read_shows_what_the_engine_said(

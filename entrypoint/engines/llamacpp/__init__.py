@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +84,7 @@ class LlamaCpp:
         self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
     ) -> None:
         weights.require_files(model, folder)
+        self._content = weights.Content(model, folder)
         self._parallel = parallel
         self._stop = list(model.stop)
         scratch = machine.require_scratch()
@@ -109,7 +109,7 @@ class LlamaCpp:
     def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation, or go on with a raw text."""
         line = Line()
-        return AnswerStream(self._pieces(prompt, options, line), line)
+        return AnswerStream(self._content.guard(self._pieces(prompt, options, line)), line)
 
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
@@ -188,15 +188,20 @@ class LlamaCpp:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _load(self, model: Model, folder: Path) -> Controls:
-        """Wait until the server has loaded the model; meanwhile check its hash, then read it."""
-        with ThreadPoolExecutor(1) as worker:
-            checked = worker.submit(_checked, model, folder)
-            while not self._ready():
-                if not self._child.alive():
-                    checked.result()
-                    raise _named(self._child.death())
-                time.sleep(POLL)
-            return checked.result()
+        """Read the model's control words, and wait until the server has loaded the model."""
+        try:
+            controls = Controls(control_words(folder / model.files[0].path))
+            self._wait()
+        except Exception:
+            weights.require_content(model, folder)  # a damaged file is the likeliest reason
+            raise
+        return controls
+
+    def _wait(self) -> None:
+        while not self._ready():
+            if not self._child.alive():
+                raise _named(self._child.death())
+            time.sleep(POLL)
 
     def _beat(self) -> None:
         """Wait for a sign of the loop that computes: while it reads a prompt, too, it gives one."""
@@ -368,12 +373,6 @@ def command(model: Model, folder: Path, address: Path, *, context: int, parallel
     )
     values = [str(word) for option in options.items() for word in option]
     return [str(program("llama-server")), *values, "--fit", "off", *flags]
-
-
-def _checked(model: Model, folder: Path) -> Controls:
-    """Return a model's control words; raise DamagedModel if it is not the right one."""
-    weights.require_content(model, folder)
-    return Controls(control_words(folder / model.files[0].path))
 
 
 def _templates(prompt: Sequence[Message], options: Options) -> bool:

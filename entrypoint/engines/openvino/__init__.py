@@ -68,6 +68,7 @@ class OpenVino:
     ) -> None:
         weights.require_files(model, folder)
         _require_library()
+        self._content = weights.Content(model, folder)
         self.context = min(context or model.context, model.context)
         self._door, theirs = socket.socketpair()
         plan = {
@@ -82,8 +83,7 @@ class OpenVino:
             with theirs:
                 argv = [sys.executable, "-P", "-m", SERVER, str(theirs.fileno()), json.dumps(plan)]
                 self._child = Child(argv, env=_environment(), handed=[theirs.fileno()])
-            weights.require_content(model, folder)
-            self._wait()
+            self._wait(model, folder)
             self._pulse = Pulse(self._child, self._beat, PATIENCE)
         except BaseException:
             self.close()
@@ -92,7 +92,7 @@ class OpenVino:
     def stream(self, prompt: Prompt, options: Options) -> AnswerStream:
         """Answer a conversation, or go on with a raw text."""
         line = Line()
-        return AnswerStream(self._ask(prompt, options, line), line)
+        return AnswerStream(self._content.guard(self._ask(prompt, options, line)), line)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
@@ -121,9 +121,10 @@ class OpenVino:
             if not mine.recv(1):
                 raise ConnectionError
 
-    def _wait(self) -> None:
+    def _wait(self, model: Model, folder: Path) -> None:
         """Wait until the child has loaded the model."""
         if not self._door.recv(1):
+            weights.require_content(model, folder)  # a damaged file is the likeliest reason
             raise self._child.death()
 
     def _ask(

@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from entrypoint.common.errors import DamagedModel
 from tests.served import Serve, Served, until
 
 LONG = " ".join(["word"] * 5000)
@@ -159,6 +160,17 @@ def test_an_engine_that_dies_is_loaded_again_and_those_who_wait_are_answered(
     until(lambda: served.ask("GET", "/ready")[0] == 200)
     assert served.chat("hi")[0] == 200
     assert len(served.engines[1].asked) == 1
+
+
+# The server's thread ends with the failure, which is the program's exit code.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_of_damaged_weights_no_answer_counts_and_the_server_ends(serve: Serve) -> None:
+    served = serve()
+    served.engine.mishap = DamagedModel("model.gguf is damaged.")
+    status, _headers, answer = served.chat("hello")
+    assert status == 503
+    assert "choices" not in answer
+    until(lambda: served.server.should_exit)
 
 
 def test_wall_clock_jumps_are_not_seen(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
