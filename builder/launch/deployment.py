@@ -17,6 +17,9 @@ from entrypoint.common.language import _
 FILE: Final = ROOT / "deploy.toml"
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,25}[a-z0-9]")  # the narrowest of the platforms' rules
 STAND_IN: Final = re.compile("NAMESPACE|EXAMPLE")  # in the values of deploy.example.toml
+WORD: Final = re.compile(r"\*|[\w.:/-]+")  # a model's further name
+ORIGIN: Final = re.compile(r"https?://[\w.:\[\]-]+", re.ASCII)
+HAZARD: Final = re.compile(r"[\x00-\x1f\x7f\\$]")
 PORTS: Final = range(1, 65536)
 DISKS: Final = range(20, 501)
 SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
@@ -111,7 +114,8 @@ class Deployment:
 
     `engine` chooses among the images that are built here; `image` names another local one, or one
     by digest in a registry. `registry` is a host and a namespace.
-    `keys` names a file of API keys, relative to deploy.toml. `patience` is in seconds.
+    `keys` names a file of API keys, relative to deploy.toml. `alias` are further names of the
+    model, `system` begins conversations, pages of `origin` may ask. `patience` is in seconds.
     """
 
     name: str
@@ -125,6 +129,9 @@ class Deployment:
     parallel: int = 4
     port: int = 8000
     keys: str = ""
+    alias: tuple[str, ...] = ()
+    system: str = ""
+    origin: tuple[str, ...] = ()
     patience: int = 300
     region: str = "cn-shanghai"
     compose: Compose = Compose()
@@ -172,12 +179,17 @@ def _check(found: Deployment, where: str, target: str) -> None:
         "memory": found.memory > 0,
         "parallel": found.parallel > 0,
         "port": found.port in PORTS,
+        "alias": all(WORD.fullmatch(name) for name in found.alias),
+        "system": not HAZARD.search(found.system),
+        "origin": all(ORIGIN.fullmatch(site) for site in found.origin),
         "patience": found.patience > 0,
         **(_sensible_k8s(found.k8s) if target == "k8s" else {}),
         **(_sensible_ecs(found.ecs) if target == "ecs" and found.ecs else {}),
         **_sensible_endpoint(target, getattr(found, target, None)),
     }
     reasons = {
+        "system": _("Platforms read line breaks, backslashes and $ in their own ways."),
+        "origin": _("An origin is http:// or https:// and a host, without a path."),
         "name": _("A name has 2 to 27 lower-case letters, digits and hyphens, a letter first."),
         "ecs.ram_role": _("A machine reads the secret, and logs in to the registry, by its role."),
         f"{target}.endpoint": _("An endpoint is a host, or http:// or https:// and a host."),

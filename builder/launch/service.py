@@ -27,8 +27,15 @@ def words(deployment: Deployment, *, keys: str = "") -> list[str]:
     model = ["--model", deployment.model] if deployment.model else []
     guard = ["--api-key-file", keys] if keys else ["--insecure"]
     numbers = {"port": deployment.port, "parallel": deployment.parallel, "drain": DRAIN}
-    limits = (word for name, number in numbers.items() for word in (f"--{name}", str(number)))
-    return ["serve", "--host", "0.0.0.0", *limits, *model, *guard]  # noqa: S104 - a container's
+    front = [
+        *(("alias", name) for name in deployment.alias),
+        *([("system", deployment.system)] if deployment.system else []),
+        *(("allow-origin", site) for site in deployment.origin),
+    ]
+    options = [
+        word for name, value in (*numbers.items(), *front) for word in (f"--{name}", str(value))
+    ]
+    return ["serve", "--host", "0.0.0.0", *options, *model, *guard]  # noqa: S104 - a container's
 
 
 def probe(deployment: Deployment) -> list[str]:

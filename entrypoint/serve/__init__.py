@@ -83,6 +83,12 @@ def register(commands: Commands) -> None:
         "--open-metrics", action="store_true", help=_("let /metrics be read without a key")
     )
     parser.add_argument(
+        "--metrics-alias",
+        choices=["vllm"],
+        default="",
+        help=_("tell the metrics under the names of this server too, for what reads those"),
+    )
+    parser.add_argument(
         "--context",
         type=between(int, 256, 1_000_000),
         metavar="N",
@@ -159,5 +165,6 @@ def run(arguments: Namespace) -> None:
         arguments.system,
         any_name=arguments.insecure,
         open_metrics=arguments.open_metrics,
+        metrics_alias=arguments.metrics_alias,
     )
     server.serve(services, keys, limits, front, host=host, port=arguments.port)

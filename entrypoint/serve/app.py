@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
 from entrypoint.engines import Message
-from entrypoint.serve import fields, metrics, openapi, problems, wire
+from entrypoint.serve import fields, journal, metrics, openapi, problems, wire
 from entrypoint.serve.front import ANY, Front
 from entrypoint.serve.hosts import Hosts
 from entrypoint.serve.journal import Journal
@@ -104,7 +104,7 @@ class Routes:
         """Tell Prometheus how it goes."""
         if not self._front.open_metrics:
             self._require_key(request)
-        return Response(metrics.page(), media_type=metrics.MEDIA_TYPE)
+        return Response(metrics.page(self._front.metrics_alias), media_type=metrics.MEDIA_TYPE)
 
     async def document(self, request: Request) -> Response:
         """Describe this API."""
@@ -215,25 +215,25 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     problem = problems.of(error)
-    metrics.errors.labels(problem.code).inc()
+    journal.note(request.scope, error=problem.code)
     return problem.response()
 
 
-async def _unknown(_request: Request, error: Exception) -> Response:
+async def _unknown(request: Request, error: Exception) -> Response:
     """Answer for what has no route: 404 and 405."""
     assert isinstance(error, HTTPException)  # noqa: S101 (tells the type)
     wrong_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     code = "method_not_allowed" if wrong_method else "unknown_url"
-    metrics.errors.labels(code).inc()
+    journal.note(request.scope, error=code)
     problem = Problem(error.status_code, error.detail, code=code, headers=error.headers)
     return problem.response()
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
+async def _gone(request: Request, _error: Exception) -> Response:
     """Count who left in the middle of a body; nobody reads this."""
-    metrics.errors.labels("client_gone").inc()
+    journal.note(request.scope, error="client_gone")
     return Response(status_code=CLIENT_GONE)
 
 

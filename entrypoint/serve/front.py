@@ -13,7 +13,8 @@ class Front:
 
     Pages of `origins` may ask from a browser. `system` begins each conversation that has no
     system message of its own. With `any_name`, others reach us by names that we don't know (see
-    `Hosts`); with `open_metrics`, the metrics may be read without a key.
+    `Hosts`); with `open_metrics`, the metrics may be read without a key; they are
+    told under the names of `metrics_alias` too.
     """
 
     aliases: tuple[str, ...] = ()
@@ -21,3 +22,4 @@ class Front:
     system: str = ""
     any_name: bool = False
     open_metrics: bool = False
+    metrics_alias: str = ""

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from entrypoint.common.language import _
-from entrypoint.serve import metrics
+from entrypoint.serve import journal
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.problems import Problem
@@ -35,7 +35,7 @@ class Hosts:
         if problem is None:
             await self._app(scope, receive, send)
             return
-        metrics.errors.labels(problem.code).inc()
+        journal.note(scope, error=problem.code)
         await problem.response()(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:

@@ -38,6 +38,11 @@ def write(event: str, level: str = "info", **facts: Any) -> None:
         print(line.decode(), file=sys.stderr, flush=True)
 
 
+def note(scope: Scope, **facts: Any) -> None:
+    """Keep facts of a request for its line in the log, and for the metrics."""
+    scope["state"]["facts"] |= facts
+
+
 class Handler(logging.Handler):
     """Sends what libraries log the same way."""
 
@@ -87,8 +92,11 @@ class Journal:
             seconds = time.monotonic() - begun
             # Not the path, which could have anything in it.
             endpoint = getattr(scope.get("endpoint"), "__name__", "other")
-            metrics.requests.labels(endpoint, status).inc()
-            metrics.duration.labels(endpoint).observe(seconds)
+            model = facts.get("model", "")
+            metrics.requests.labels(endpoint, status, model).inc()
+            metrics.duration.labels(endpoint, model).observe(seconds)
+            if "error" in facts:
+                metrics.errors.labels(facts["error"], model).inc()
             if status != HTTPStatus.OK or endpoint not in PROBES:
                 write(
                     "request",

@@ -83,6 +83,15 @@ def leaving() -> Problem:
     return Problem(503, _("The server is shutting down."), code="shutting_down")
 
 
+def broken(fault: str) -> Problem:
+    """Return the answer to a request whose model broke the schema that it had to follow."""
+    return Problem(
+        500,
+        _("The answer does not follow the schema: {fault}.").format(fault=fault),
+        code="schema_broken",
+    )
+
+
 def of(error: Exception) -> Problem:
     """Return any error as a problem; only a Failure's own words are told to the client."""
     match error:

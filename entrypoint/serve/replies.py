@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from entrypoint.common.errors import EngineCrashed
 from entrypoint.common.language import _
 from entrypoint.engines import Options, Prompt, ScoredToken, Usage, joined, scores
-from entrypoint.serve import likelihood, metrics, problems, wire
+from entrypoint.serve import adherence, journal, likelihood, metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.service import Answering, Service
 from entrypoint.serve.speech import FunctionCall, Part, Thought, Words
@@ -69,15 +69,16 @@ class GeneratedReply(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask, and send what comes."""
+        journal.note(scope, model=self.service.model.name)
         answerings = self._ask()
         async with self._watched(answerings, receive):
             try:
                 if self.request.stream:
-                    await self._stream(answerings, send)
+                    await self._stream(answerings, scope, send)
                 else:
                     await self._whole(answerings, scope, receive, send)
             except Gone:
-                metrics.errors.labels("client_gone").inc()
+                journal.note(scope, error="client_gone")
         self._count(answerings, scope)
 
     @abstractmethod
@@ -145,10 +146,15 @@ class GeneratedReply(Response, ABC):
         self, answerings: Sequence[Answering], scope: Scope, receive: Receive, send: Send
     ) -> None:
         texts = [joined([piece async for piece in answering]) for answering in answerings]
-        body = encode(self.whole(texts, [_usage(answering) for answering in answerings]))
+        usages = [_usage(answering) for answering in answerings]
+        if schema := self.request.whole_schema:
+            for text, usage in zip(texts, usages, strict=True):
+                if usage.finish_reason == "stop":  # else it is a part
+                    await asyncio.to_thread(adherence.require, text, schema)
+        body = encode(self.whole(texts, usages))
         await Response(body, media_type="application/json")(scope, receive, send)
 
-    async def _stream(self, answerings: Sequence[Answering], send: Send) -> None:
+    async def _stream(self, answerings: Sequence[Answering], scope: Scope, send: Send) -> None:
         started = False
 
         async def events(structs: Sequence[msgspec.Struct]) -> None:
@@ -174,7 +180,7 @@ class GeneratedReply(Response, ABC):
             if not started:
                 raise
             problem = problems.of(error)
-            metrics.errors.labels(problem.code).inc()
+            journal.note(scope, error=problem.code)
             body = b"data: %b\n\n" % problem.body
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": self.done, "more_body": False})
@@ -182,7 +188,7 @@ class GeneratedReply(Response, ABC):
     def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
         """Keep what the answers cost, for the metrics and for the log."""
         name = self.service.model.name
-        facts: dict[str, Any] = {"model": name}
+        facts: dict[str, Any] = {}
         firsts = [each.first for each in answerings if each.first is not None]
         for first in firsts:
             metrics.first_token.labels(name).observe(first)
@@ -199,7 +205,7 @@ class GeneratedReply(Response, ABC):
                 metrics.token_time.labels(name).observe(1 / usage.rate)
         if usages:
             facts["finish_reason"] = usages[0].finish_reason
-        scope["state"]["facts"] |= facts
+        journal.note(scope, **facts)
 
 
 class ChatReply(GeneratedReply):

@@ -257,6 +257,11 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         return None
 
     @property
+    def whole_schema(self) -> dict[str, Any] | None:
+        """The schema that a whole answer is held against; a stop text cuts answers anywhere."""
+        return None if self.stop else self.schema
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with what the answer cost."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -310,6 +315,11 @@ class ChatRequest(GenerationRequest, kw_only=True):
     def scores(self) -> int | None:
         """How many of the likeliest tokens are told of for each token; None: no scores at all."""
         return self.top_logprobs or 0 if self.logprobs else None
+
+    @property
+    def whole_schema(self) -> dict[str, Any] | None:
+        """The schema that a whole answer is held against; one that had begun is the rest of it."""
+        return None if self.messages[-1].role == "assistant" else super().whole_schema
 
     @property
     def _must_call(self) -> bool:

@@ -34,7 +34,7 @@ def render(deployment: Deployment, ecs: Ecs, image: str) -> str:
         "PORT": deployment.port,
         "CPUS": deployment.cpus,
         "MEMORY": f"{deployment.memory}m",
-        "WORDS": " ".join(service.words(deployment, keys=service.KEYS)),
+        "WORDS": shlex.join(service.words(deployment, keys=service.KEYS)),
         "REGION": deployment.region,
         "ROLE": ecs.ram_role,
         "SECRET": ecs.secret,

@@ -24,6 +24,9 @@ def deployment() -> Deployment:
         cpus=2,
         memory=3072,
         keys="/deploy.keys",
+        alias=("gpt-4o-mini",),
+        system="You are a helpful assistant.",
+        origin=("https://chat.example.com",),
     )
 
 

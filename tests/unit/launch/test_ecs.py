@@ -1,5 +1,6 @@
 """What a virtual machine and RunInstances get."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,6 +49,21 @@ def test_user_data_is_small_and_says_no_secret(described: Deployment) -> None:
 def test_user_data_that_is_too_large(described: Deployment) -> None:
     with pytest.raises(ConfigFailure, match="a cloud takes 16384"):
         ecs.render(replace(described, model="m" * 16_000), IMAGE)
+
+
+def test_words_with_quotes_arrive_whole(described: Deployment) -> None:
+    system = 'You\'re 一个 "helpful" *'
+    user_data = ecs.render(replace(described, system=system, alias=("*",)), IMAGE)["user-data.yaml"]
+    (settings,) = [
+        file["content"]
+        for file in yaml.safe_load(user_data)["write_files"]
+        if file["path"].endswith("service.env")
+    ]
+    (line,) = [line for line in settings.splitlines() if line.startswith("WORDS=")]
+    # As systemd reads it: the file's quotes, then those of the words.
+    words = shlex.split(shlex.split(line.removeprefix("WORDS="))[0])
+    assert words[words.index("--system") + 1] == system
+    assert words[words.index("--alias") + 1] == "*"
 
 
 def test_no_table(deployment: Deployment) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from builder.settings import ROOT
 from entrypoint.common.catalog import ENDLESS, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
 from entrypoint.engines import Options, advised
+from entrypoint.serve import metrics
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.wire import ChatRequest
@@ -418,7 +421,8 @@ def test_what_two_functions_call_the_same_stays_what_each_means(served: Served) 
         for name, kind in (("city", "string"), ("floor", "integer"))
     ]
     tools = [{"type": "function", "function": each} for each in functions]
-    assert served.chat("hi", tools=tools, tool_choice="required")[0] == 200
+    said = '{"name": "city", "arguments": {"at": "Shanghai"}}'
+    assert served.chat(said, tools=tools, tool_choice="required")[0] == 200
     schema: Any = served.engine.asked[-1][1].schema
     kinds = []
     for call in schema["anyOf"]:
@@ -440,7 +444,8 @@ def test_many_functions_together_are_vetted_too(served: Served) -> None:
     tools = [
         {"type": "function", "function": {"name": f"f{n}", "parameters": words}} for n in range(40)
     ]
-    assert served.chat("hi", tools=tools, tool_choice="required")[0] == 200
+    said = '{"name": "f7", "arguments": {"word": "word 7"}}'
+    assert served.chat(said, tools=tools, tool_choice="required")[0] == 200
     schema: Any = served.engine.asked[-1][1].schema
     assert [call["properties"]["arguments"] for call in schema["anyOf"]] == [
         {"type": "object"}
@@ -578,11 +583,11 @@ def test_the_metrics_count_requests_tokens_and_errors(served: Served) -> None:
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     names = (
-        'llmdeploy_requests_total{endpoint="chat",status="200"}',
+        'llmdeploy_requests_total{endpoint="chat",model="polly",status="200"}',
         'llmdeploy_tokens_total{kind="completion",model="polly"}',
         'llmdeploy_first_token_seconds_count{model="polly"}',
-        'llmdeploy_errors_total{code="model_not_found"}',
-        'llmdeploy_errors_total{code="unknown_url"}',
+        'llmdeploy_errors_total{code="model_not_found",model=""}',
+        'llmdeploy_errors_total{code="unknown_url",model=""}',
         'llmdeploy_queue_seconds_count{model="polly"}',
         'llmdeploy_token_seconds_bucket{le="0.02",model="polly"}',
         'llmdeploy_length_tokens_sum{kind="completion",model="polly"}',
@@ -598,6 +603,60 @@ def test_the_metrics_count_requests_tokens_and_errors(served: Served) -> None:
     ]  # fmt: skip
     assert b"_created" not in served.ask("GET", "/metrics")[2]
     assert figure('llmdeploy_ready{model="polly"}') == 1
+
+
+def test_an_error_of_a_model_has_its_name(served: Served) -> None:
+    served.engine.mishap = EngineCrashed("It fell off its perch.")
+    try:
+        assert served.chat("one two")[0] == 503
+    finally:
+        served.engine.mishap = None
+    name = b'llmdeploy_errors_total{code="engine_failed",model="polly"} '
+    until(lambda: name in served.ask("GET", "/metrics")[2])
+
+
+def test_the_metrics_have_the_names_of_vllm_where_told_to(serve: Serve, served: Served) -> None:
+    other = serve(front=Front(metrics_alias="vllm"))
+    other.chat("one two three")
+    sought = b'vllm:e2e_request_latency_seconds_count{endpoint="chat",model_name="polly"} '
+    until(lambda: sought in other.ask("GET", "/metrics")[2])
+    told = other.ask("GET", "/metrics")[2].decode()
+    families = {family.name: family for family in text_string_to_metric_families(told)}
+    assert set(metrics.VLLM) <= set(families)
+    for name, (own, part) in metrics.VLLM.items():
+        ours = [
+            (sample.name.removeprefix(own), sample.value)
+            for sample in families[own].samples
+            if part.items() <= sample.labels.items() and sample.labels["model"]
+        ]
+        theirs = families[name].samples
+        assert [(each.name.removeprefix(name), each.value) for each in theirs] == ours
+        assert ours
+        assert all("model_name" in each.labels for each in theirs)
+    assert b"vllm:" not in served.ask("GET", "/metrics")[2]
+
+
+def test_the_dashboard_asks_for_figures_that_are_there(served: Served) -> None:
+    served.chat("one")
+    served.chat("one", model="nobody")
+    until(lambda: b"model_not_found" in served.ask("GET", "/metrics")[2])
+    told = served.ask("GET", "/metrics")[2].decode()
+    samples = [
+        sample for family in text_string_to_metric_families(told) for sample in family.samples
+    ]
+    known: dict[str, set[str]] = {}
+    for sample in samples:
+        known.setdefault(sample.name, set()).update(sample.labels)
+    board = json.loads((ROOT / "docs" / "grafana.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [each["query"] for each in board["templating"]["list"] if each["type"] == "query"]
+    assert len(asked) > 10
+    for expression in asked:
+        names = re.findall(r"llmdeploy_\w+", expression)
+        assert names
+        labels = re.findall(r"(\w+)=", expression) + re.findall(r"by \((.*?)\)", expression)
+        labels = [label for each in labels for label in each.replace(",", " ").split()]
+        assert all(set(labels) <= known[name] for name in names), expression
 
 
 def test_the_log_has_an_id_and_figures_but_no_key_and_no_words(
