@@ -263,6 +263,20 @@ def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
     chosen.run_all(settings.load())
 
 
+@stage(
+    positional=("model",),
+    help={
+        "model": _("the model that answers (default: the catalogue's)"),
+        "record": _("keep what came of it for docs/clients.md"),
+    },
+)
+def clients(_: Context, model: str = "", record: bool = False) -> None:
+    """Let real clients of OpenAI's API ask a real server, and print what works."""
+    from builder import clients as stage_
+
+    stage_.run_all(settings.load(), model, record=record)
+
+
 DESCRIPTION = _("file that describes the deployment (default: deploy.toml)")
 PLATFORM = _("platform: {names}").format(names=", ".join(PLATFORMS))
 

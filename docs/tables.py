@@ -5,6 +5,7 @@ Regenerate with: .venv/bin/cog -r -P -I docs README*.md docs/*.md
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import _SubParsersAction
@@ -17,11 +18,13 @@ from invoke import Task
 
 import entrypoint.__main__ as program
 import tasks as task_module
+from builder import clients as stage
 from builder.models import choice, intents
 from builder.stage.edge import summary
 from entrypoint.common import machine
 from entrypoint.common.errors import EXIT_CODES
 from entrypoint.common.language import _
+from entrypoint.serve import metrics as figures
 from entrypoint.serve import wire
 
 HEADS = {
@@ -89,6 +92,47 @@ def fields() -> None:
         effect = "no effect" if name in unheeded else "heeded"
         cells = (effect if name in known else "-" for known in names)
         print(f"| `{name}` | {' | '.join(cells)} |")
+
+
+METRIC_HEADS = {
+    "en": ("Metric", "Type", "Labels", "vLLM", "OpenTelemetry"),
+    "zh": ("指标", "类型", "标签", "vLLM", "OpenTelemetry"),
+}
+# OpenTelemetry's names for the same.
+GEN_AI = {
+    "llmdeploy_request_seconds": "gen_ai.server.request.duration",
+    "llmdeploy_first_token_seconds": "gen_ai.server.time_to_first_token",
+    "llmdeploy_token_seconds": "gen_ai.server.time_per_output_token",
+    "llmdeploy_length_tokens": "gen_ai.client.token.usage",
+}
+
+
+def metrics(lang: str) -> None:
+    """Print what /metrics has, and what others call it."""
+    print(f"| {' | '.join(METRIC_HEADS[lang])} |\n|---|---|---|---|---|")
+    for metric in dict.fromkeys(figures.registry._names_to_collectors.values()):  # noqa: SLF001
+        family = metric.describe()[0]
+        aliases = [name for name, (own, _part) in figures.VLLM.items() if own == family.name]
+        cells = (
+            family.name, family.type, ", ".join(metric._labelnames),  # noqa: SLF001
+            ", ".join(f"`{each}`" for each in aliases) or "-",
+            GEN_AI.get(family.name, "-"),
+        )  # fmt: skip
+        print(f"| `{cells[0]}` | {' | '.join(cells[1:])} |")
+
+
+CLIENTS = {
+    "en": "{day}, version {version}, `{model}`.",
+    "zh": "{day}，版本 {version}，`{model}`。",
+}
+
+
+def clients(lang: str) -> None:
+    """Print what real clients tried at a server, as `./llmdeploy clients --record` kept it."""
+    os.environ["LLMDEPLOY_LANG"] = lang
+    kept = json.loads(stage.RECORD.read_text(encoding="utf-8"))
+    print(CLIENTS[lang].format(**kept), end="\n\n")
+    print(stage.table([stage.Attempt(**each) for each in kept["attempts"]]))
 
 
 MACHINES = (2, 4, 8, 16, 32)  # GiB of memory

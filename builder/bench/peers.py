@@ -56,12 +56,7 @@ def openvino(settings: Settings) -> Path:
     place = _place(settings, "openvino", inputs)
     if not receipt.current(place / "receipt.json", inputs):
         report.say(_("installing OpenVINO GenAI, once"))
-        # A venv cannot be renamed, so the receipt, written last, tells a whole one.
-        shutil.rmtree(place, ignore_errors=True)
-        run([sys.executable, "-m", "venv", "--without-pip", place])
-        wheelhouse.pip(
-            place / "bin" / "python", "install", *wheelhouse.LOCKED, "--requirement", LOCK
-        )
+        wheelhouse.venv(place, LOCK)
         receipt.write(place / "receipt.json", inputs, [])
     return place / "bin" / "python"
 

@@ -69,7 +69,7 @@ def build(settings: Settings, source: Source) -> None:
         python = work / "prefix" / "bin" / "python"
         require_python(variant, python)
         wheels = wheelhouse.locked(settings, python)
-        built = wheelhouse.of_sources(settings)
+        built = wheelhouse.of_sources(settings, variant.environment)
         built += [wheelhouse.engine_wheel(settings)] if variant.compiled else []
         report.say(_("installing the wheels"))
         wheelhouse.install(settings, python, wheels, built)

@@ -3,16 +3,18 @@
 A `source.in` names source archives that are compiled here; its lock is the same with their hashes.
 An `*.override` beside an `*.in` is part of the intent: it takes the place of what packages ask for.
 
-Every other lock names the SHA-256 of its intents in its first lines, so that drift shows without a
-network.
+package.json names packages of npm; package-lock.json is npm's own, and repeats it. Every other lock
+names the SHA-256 of its intents in its first lines, so that drift shows without a network.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from entrypoint.common.language import _
 ENV = ROOT / "env"
 CONDA = "conda-linux-64.lock"
 SOURCES = "source.lock"
+NPM = "package-lock.json"
+ONLY_LOCK = ("--package-lock-only", "--omit-lockfile-registry-resolved")
 HASH = re.compile(r" --hash=\S+")
 UV = (
     *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"),
@@ -47,7 +51,7 @@ def write(settings: Settings, env: Path = ENV, *, renew: bool = False) -> None:
         except (DownloadFailure, apt.NoMirror) as failure:
             report.say(_("{name} stays as it is: {what}").format(name=lock.name, what=failure.what))
             continue
-        if lock.name != SOURCES:
+        if lock.name not in (SOURCES, NPM):
             text = _header(env, intents) + text
         scratch = lock.with_name(f".{lock.name}.tmp")
         scratch.write_text(text, encoding="utf-8")
@@ -102,6 +106,8 @@ def _resolve(settings: Settings, lock: Path, intent: Path, *, renew: bool) -> st
     """Return the text of a lock; raise DownloadFailure, NoMirror or CommandFailed."""
     if lock.name == SOURCES:
         return _with_hashes(intent)
+    if lock.name == NPM:
+        return _npm(intent, None if renew else lock)
     if lock.name == CONDA:
         return conda.dump(conda.solve(conda.specs(intent), settings.channel))
     if intent.name == debian.INTENT:
@@ -122,6 +128,8 @@ def _locks(env: Path) -> Iterator[tuple[Path, list[Path]]]:
     if (env / debian.INTENT).exists():
         for architecture in debian.ARCHITECTURES.values():
             yield debian.file(architecture, env), [env / debian.INTENT]
+    for path in sorted(env.rglob("package.json")):
+        yield path.with_name(NPM), [path]
     yield env / CONDA, [env / "environment.yml"]
 
 
@@ -149,6 +157,9 @@ def _made_from(env: Path, lock: Path, intents: list[Path]) -> bool:
     text = lock.read_text(encoding="utf-8")
     if lock.name == SOURCES:
         return HASH.sub("", text) == intents[0].read_text(encoding="utf-8")
+    if lock.name == NPM:
+        intent = json.loads(intents[0].read_text(encoding="utf-8"))
+        return bool(json.loads(text)["packages"][""]["dependencies"] == intent["dependencies"])
     return text.startswith(_header(env, intents))
 
 
@@ -171,6 +182,21 @@ def _compile(intent: Path, lock: Path | None) -> str:
         return draft.read_text(encoding="utf-8")
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _npm(intent: Path, lock: Path | None) -> str:
+    """Resolve a package.json to packages with hashes; those of `lock` that fit stay."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / intent.parent.name  # npm calls the lock after its folder
+        draft.mkdir()
+        for path in (intent, lock):
+            if path and path.exists():
+                shutil.copy(path, draft)
+        run(
+            ["npm", "install", "--package-lock-only", "--omit-lockfile-registry-resolved"],
+            cwd=draft,
+        )
+        return (draft / NPM).read_text(encoding="utf-8")
 
 
 def _uv(intent: Path, *options: str | Path) -> str:

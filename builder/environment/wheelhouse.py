@@ -51,12 +51,12 @@ def locked(settings: Settings, python: Path) -> Path:
     return place
 
 
-def of_sources(settings: Settings) -> list[Path]:
+def of_sources(settings: Settings, name: str) -> list[Path]:
     """Return the wheels made here of env/NAME/source.lock: pure Python that has none of its own.
 
     Raises HashMismatch or DownloadFailure.
     """
-    sources = ROOT / "env" / settings.variant.environment / "source.lock"
+    sources = ROOT / "env" / name / "source.lock"
     if not sources.exists():
         return []
     place = settings.cache_dir / "wheels" / f"sources-{receipt.sha256(sources)[:16]}"
@@ -94,6 +94,20 @@ def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path
         except HashMismatch:
             shutil.rmtree(wheels)
             raise
+
+
+def venv(place: Path, lock: Path, built: Sequence[Path] = ()) -> None:
+    """Make a virtual environment at `place` with the wheels of `lock`, and those `built` here.
+
+    It cannot be renamed, so whoever makes it writes a receipt last, which tells a whole one.
+    Raises HashMismatch or CommandFailed.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    run([sys.executable, "-m", "venv", "--without-pip", place])
+    python = place / "bin" / "python"
+    pip(python, "install", *LOCKED, "--requirement", lock)
+    if built:
+        pip(python, "install", "--no-deps", "--no-index", *built)
 
 
 @contextmanager

@@ -59,6 +59,22 @@ def test_every_drifted_lock_is_named_at_once(env: Path) -> None:
     assert "runtime.lock" not in drift.value.why
 
 
+def test_packages_of_npm_that_are_not_the_locked_ones_are_drift(env: Path) -> None:
+    intent = env / "clients" / "package.json"
+    intent.write_text(intent.read_text().replace('"zod": "*"', '"zod": "^3"'))
+    with pytest.raises(LockDrift) as drift:
+        lock.check(Settings(), env)
+    assert drift.value.why == "clients/package-lock.json was not made from this package.json."
+
+
+def test_every_package_of_npm_is_locked_by_its_hash() -> None:
+    locked = json.loads((lock.ENV / "clients" / lock.NPM).read_text())["packages"]
+    del locked[""]
+    assert locked
+    assert all(each["integrity"].startswith("sha512-") for each in locked.values())
+    assert not any("resolved" in each for each in locked.values())  # whoever delivers
+
+
 def test_a_lock_that_others_are_made_from_counts_as_their_intent(env: Path) -> None:
     with (env / "host.lock").open("a") as stream:
         stream.write("# edited\n")

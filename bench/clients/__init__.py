@@ -1,0 +1,1 @@
+"""What `./llmdeploy clients` runs in the clients' own environments: a program for each."""
