@@ -348,11 +348,31 @@ def export(_: Context, output: str, since: str = "", file: str = "") -> None:
     stage_.export(chosen, described, Path(output), Path(since) if since else None)
 
 
-@stage(help={"file": DESCRIPTION})
-def push(_: Context, file: str = "") -> None:
+@stage(
+    help={
+        "sign": _("private key to sign with: ECDSA on P-256, as PEM"),
+        "file": DESCRIPTION,
+    }
+)
+def push(_: Context, sign: str = "", file: str = "") -> None:
     """Push the image to the registry of deploy.toml and print its reference by digest."""
     from builder.launch import deployment
     from builder.launch import push as stage_
 
     described = deployment.load(Path(file or deployment.FILE))
-    stage_.push(settings.load(described.engine), described)
+    stage_.push(settings.load(described.engine), described, Path(sign) if sign else None)
+
+
+@stage(
+    positional=("reference",),
+    help={
+        "reference": _("image in a registry, as push prints it"),
+        "key": _("public key of whoever signed it, as PEM"),
+        "engine": ENGINE,
+    },
+)
+def verify(_: Context, reference: str, key: str, engine: str = "") -> None:
+    """Check that an image in a registry is signed, and is what this recipe gives."""
+    from builder.launch import verify as stage_
+
+    stage_.verify(settings.load(engine), reference, Path(key))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from builder.image import daemon
+from builder.launch import attachments, signature
 from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage import receipt, report
@@ -33,11 +34,13 @@ class Sent:
     known: int
 
 
-def push(settings: Settings, deployment: Deployment) -> None:
-    """Push the image and print its reference by digest.
+def push(settings: Settings, deployment: Deployment, key: Path | None = None) -> None:
+    """Push the image with its bill of materials and provenance; print its reference by digest.
 
-    Raises ConfigFailure without a registry, ImageMissing, Refused with the registry's words.
+    With a `key` all that is signed. Raises UsageFailure for a key that cannot sign, ConfigFailure
+    without a registry, ImageMissing, Refused with the registry's words.
     """
+    private = signature.private_key(key) if key else None
     repository = _repository(settings, deployment)
     client = daemon.connect()
     image = local(client, local_name(settings, deployment))
@@ -50,6 +53,7 @@ def push(settings: Settings, deployment: Deployment) -> None:
                 layers=sent.layers, size=sent.size / 1e6, known=sent.known
             )
         )
+        attachments.attach(settings, repository, sent.digest, image, private)
     reference = f"{repository}@{sent.digest}"
     path = _receipt(settings)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -184,6 +184,12 @@ class Refused(Failure):
     code, meaning = 31, "a registry, cluster or cloud refused a request"
 
 
+class Unverified(Failure):
+    """An image is not what somebody with the key has signed."""
+
+    code, meaning = 32, "a signature or a provenance is missing, or of another key or recipe"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "success",
     Failure.code: Failure.meaning,
