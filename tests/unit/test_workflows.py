@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
+from invoke import Collection
 
+import tasks
 from builder.settings import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+RELEASE = ROOT / ".github/workflows/release.yml"
 COMMIT = re.compile(r"uses: actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$")
 
 
@@ -37,17 +40,34 @@ def test_the_quick_checks_come_first_on_every_python_that_is_promised() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_every_action_is_pinned_by_its_commit_and_no_job_may_write(path: Path) -> None:
+def test_every_action_is_pinned_by_its_commit_and_no_job_but_a_release_may_write(
+    path: Path,
+) -> None:
     text = path.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if "uses:" in line]
     assert lines
     assert [line for line in lines if not COMMIT.search(line)] == []
     assert yaml.safe_load(text)["permissions"] == {}
+    allowed = {"contents": "read"}
+    if path == RELEASE:
+        allowed = {"contents": "write", "packages": "write"}
     for job in jobs(path).values():
-        assert job["permissions"] == {"contents": "read"}
+        assert job["permissions"] == allowed
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_release_is_a_tag_that_our_own_tasks_build_sign_verify_and_export() -> None:
+    assert yaml.safe_load(RELEASE.read_text(encoding="utf-8"))[True] == {"push": {"tags": ["v*"]}}
+    lines = typed(jobs(RELEASE)["image"])
+    ours = [line.split()[1:] for line in lines if line.startswith("./llmdeploy")]
+    assert [words[0] for words in ours] == ["lock", "build-image", "push", "verify", "export"]
+    known = {context.name: context for context in Collection.from_module(tasks).to_contexts()}
+    for name, *words in ours:
+        assert {word for word in words if word.startswith("--")} <= known[name].flags.keys()
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in WORKFLOWS if each != RELEASE], ids=lambda path: path.stem
+)
 def test_every_workflow_runs_weekly(path: Path) -> None:
     on = yaml.safe_load(path.read_text(encoding="utf-8"))[True]  # YAML 1.1 reads `on` so
     [schedule] = on["schedule"]
