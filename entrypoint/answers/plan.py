@@ -29,6 +29,19 @@ class Plan:
     parallel: int | None = None
 
 
+def folder(place: Path) -> Path:
+    """Return the folder of answers that are named by it or by their file."""
+    return place if place.is_dir() else place.parent
+
+
+def find(place: Path) -> Plan | None:
+    """Return the plan beside answers, None without one that this version can read."""
+    try:
+        return load(folder(place))
+    except ConfigFailure:  # answers may have been imported, or stand alone
+        return None
+
+
 def save(plan: Plan, folder: Path) -> None:
     """Keep a plan in `folder`, in the place of an earlier one; raise NotWritable or DiskFull."""
     text = json.dumps({"schema": SCHEMA, **asdict(plan)}, ensure_ascii=False, indent=1)

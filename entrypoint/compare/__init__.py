@@ -80,9 +80,13 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument(
         "--price",
+        action="append",
         type=between(float, 0, 1e6),
         metavar="RMB",
-        help=_("what the machine costs an hour, for the price of a million tokens"),
+        help=_(
+            "what the machine costs an hour, for the price of a million tokens; repeat it for runs"
+            " on several machines, in their order"
+        ),
     )
     parser.set_defaults(run=run)
 
@@ -95,7 +99,11 @@ def run(arguments: Namespace) -> None:
         raise UsageFailure(
             _("Which of the endpoint's models?"), next=_("Name it with: --judge NAME")
         )
-    entries, notes = contenders.gather(arguments.runs)
+    places = list(dict.fromkeys(arguments.runs))
+    prices = _prices(arguments.price or [], places)
+    entries, notes = contenders.gather(places)
+    for note in notes:
+        say(note)
     compared, passed_over = contenders.share(entries, questions.load(arguments.questions))
     names = [entry.name for entry in entries]
     kept = Verdicts(arguments.output / VERDICTS)
@@ -106,7 +114,7 @@ def run(arguments: Namespace) -> None:
         compared = _annotated(arguments.annotate, compared, names)
     verdicts, judging = _judged(judge, compared, names)
     dimensions = scores.dimensions(compared, names, verdicts)
-    shown = tuple(contenders.contender(each, compared, arguments.price) for each in entries)
+    shown = tuple(contenders.contender(each, compared, prices.get(each.place)) for each in entries)
     _write(
         arguments.output,
         Report(
@@ -124,6 +132,16 @@ def run(arguments: Namespace) -> None:
             ),
         ),
     )
+
+
+def _prices(typed: Sequence[float], places: Sequence[Path]) -> dict[Path, float]:
+    """Return the price of each run's machine; raise UsageFailure if their number is wrong."""
+    if len(typed) not in {0, 1, len(places)}:
+        raise UsageFailure(
+            _("There are {n} prices for {all} runs.").format(n=len(typed), all=len(places)),
+            next=_("Give one --price for all, or one for each RUN, in their order."),
+        )
+    return dict(zip(places, typed * len(places) if len(typed) == 1 else typed, strict=False))
 
 
 def _annotated(

@@ -18,6 +18,7 @@ from entrypoint.compare.report import (
     Dimension,
     Evidence,
     Finding,
+    Reply,
     Score,
     Sort,
     Source,
@@ -64,8 +65,14 @@ def told(score: Score, source: Source) -> str:
         points = _("{passed} of {total} points ({low:.0%} to {high:.0%})").format(
             **{key: getattr(score.counted, key) for key in ("passed", "total", "low", "high")}
         )
-        still = _("{n} open").format(n=score.counted.open)
-        return f"{points}, {still}" if score.counted.open else points
+        more = [_("{n} open").format(n=score.counted.open)] if score.counted.open else []
+        if repeats := score.counted.repeats:
+            more.append(
+                _("{n} repetitions: {low:.0%} to {high:.0%}").format(
+                    n=len(repeats), low=min(repeats), high=max(repeats)
+                )
+            )
+        return ", ".join((points, *more))
     return "-"
 
 
@@ -138,7 +145,11 @@ def _opinion(
 def _speed(contenders: Sequence[Contender], place: int) -> Iterator[Finding]:
     """Compare tokens a second."""
     rates = [contender.cost.rate or 0.0 for contender in contenders]
-    rivals = [each for each in range(len(rates)) if each != place and rates[each]]
+    rivals = [
+        each
+        for each, other in enumerate(contenders)
+        if each != place and rates[each] and _comparable(other, contenders[place])
+    ]
     if not rivals or not rates[place]:
         return
     best = max(rivals, key=rates.__getitem__)
@@ -151,6 +162,11 @@ def _speed(contenders: Sequence[Contender], place: int) -> Iterator[Finding]:
         return
     evidence = (_rate(contenders, place), _rate(contenders, best))
     yield Finding(kind, contenders[place].name, text, evidence)
+
+
+def _comparable(one: Contender, other: Contender) -> bool:
+    """Tell whether two speeds differ by one thing only: the model, or the machine."""
+    return one.machine == other.machine or one.model == other.model
 
 
 def _faults(
@@ -167,13 +183,12 @@ def _faults(
     for kind, text in texts.items():
         outcomes = [
             (
-                Evidence(
-                    pointer("questions", n, "replies", place, "checks", k, "passed"), question.id
-                ),
+                Evidence(pointer("questions", n, *steps, "checks", k, "passed"), question.id),
                 check,
             )
             for n, question in enumerate(questions)
-            for k, check in enumerate(question.replies[place].checks)
+            for steps, reply in _replies(question, place)
+            for k, check in enumerate(reply.checks)
             if check.kind == kind and check.passed is not None
         ]
         failed = [evidence for evidence, check in outcomes if not check.passed]
@@ -184,6 +199,16 @@ def _faults(
                 text.format(n=len(failed), all=len(outcomes)),
                 tuple(failed),
             )
+
+
+def _replies(
+    question: ComparedQuestion, place: int
+) -> Iterator[tuple[tuple[str | int, ...], Reply]]:
+    """Yield a contender's answers to a question, and the steps that lead to each."""
+    reply = question.replies[place]
+    yield ("replies", place), reply
+    for number, each in enumerate(reply.again):
+        yield ("replies", place, "again", number), each
 
 
 def _choice(

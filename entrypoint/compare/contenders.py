@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from entrypoint.answers import plan as plans
 from entrypoint.answers import results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, Run
@@ -21,12 +23,21 @@ Key = tuple[str, tuple[str, ...]]  # an id and what was asked: one changed word 
 
 @dataclass(frozen=True)
 class Entry:
-    """All answers of one model in one setting, found at `place`; no two have the same `name`."""
+    """All answers of one model in one setting, found at `place`; no two have the same `name`.
+
+    Where the battery repeated its questions there are several to each, with their own seeds; the
+    `run` has none then.
+    """
 
     name: str
     place: Path
     run: Run
-    answers: dict[Key, Answer]
+    answers: dict[Key, tuple[Answer, ...]]
+
+    @property
+    def every(self) -> Iterator[Answer]:
+        """All its answers, question by question."""
+        return (answer for answers in self.answers.values() for answer in answers)
 
 
 def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
@@ -34,7 +45,7 @@ def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
 
     Raises ConfigFailure if a run cannot be read or has no answers.
     """
-    found: list[tuple[Path, Run, dict[Key, Answer]]] = []
+    found: list[tuple[Path, Run, dict[Key, tuple[Answer, ...]]]] = []
     notes: list[str] = []
     for place in dict.fromkeys(places):
         loaded = results.load(place)
@@ -53,13 +64,58 @@ def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
                     path=place, names=", ".join(sorted({each.id for each in loaded.repeated}))
                 )
             )
-        found += [
-            (place, run, {(each.id, each.questions): each for each in answers})
-            for run, answers in results.runs(loaded.answers).items()
-        ]
-    names = _names([(place, run) for place, run, _answers in found])
+        notes += _missing(place, loaded.answers)
+        found += [(place, *each) for each in _repeated(loaded.answers)]
+    names = _names([(place, run, next(iter(each.values()))[0]) for place, run, each in found])
     entries = [Entry(name, *each) for name, each in zip(names, found, strict=True)]
     return entries, notes
+
+
+def _repeated(answers: Iterable[Answer]) -> Iterator[tuple[Run, dict[Key, tuple[Answer, ...]]]]:
+    """Yield the runs of a place with their answers to each question; repetitions are one run."""
+    repeats: dict[Run, list[Run]] = {}
+    by_run = results.runs(answers)
+    for run in by_run:
+        repeats.setdefault(results.unseeded(run), []).append(run)
+    for unseeded, runs in repeats.items():
+        given: dict[Key, list[Answer]] = {}
+        for run in runs:
+            for each in by_run[run]:
+                given.setdefault((each.id, each.questions), []).append(each)
+        run = runs[0] if len(runs) == 1 else unseeded
+        yield run, {key: tuple(some) for key, some in given.items()}
+
+
+def _missing(place: Path, answers: Iterable[Answer]) -> Iterator[str]:
+    """Yield a note if the battery of a folder did not get all answers that it was told to get."""
+    plan = plans.find(place)
+    if plan is None:
+        return
+    asked = {(each.id, each.asks) for each in plan.questions}
+    got = Counter(each.run for each in answers if (each.id, each.questions) in asked)
+    wanted: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for run in plan.runs:
+        wanted[run.model] += len(plan.questions)
+        count[run.model] += got[run]
+    if count.total() == wanted.total():
+        return
+    lacking = [
+        _("{name} has {count} of {all}").format(name=name, count=count[name], all=all_)
+        if count[name]
+        else _("{name} has none").format(name=name)
+        for name, all_ in wanted.items()
+        if count[name] < all_
+    ]
+    yield _(
+        "{path} has {count} of {all} answers; {lacking}."
+        " Get the others with: llmdeploy battery --resume {path}"
+    ).format(
+        path=plans.folder(place),
+        count=count.total(),
+        all=wanted.total(),
+        lacking=_(", ").join(lacking),
+    )
 
 
 def share(
@@ -132,8 +188,9 @@ def contender(
     entry: Entry, questions: Sequence[ComparedQuestion], price: float | None
 ) -> Contender:
     """Return what the report says of an entry; `price` is in RMB for an hour of its machine."""
-    answers = [entry.answers[each.id, each.turns] for each in questions]
-    return Contender(entry.name, _facts(entry), _cost(answers, price))
+    answers = [answer for each in questions for answer in entry.answers[each.id, each.turns]]
+    where = _where(answers[0])
+    return Contender(entry.name, entry.run.model, where, _facts(entry), _cost(answers, price))
 
 
 def differences(entries: Sequence[Entry]) -> list[str]:
@@ -141,7 +198,7 @@ def differences(entries: Sequence[Entry]) -> list[str]:
     machines = {
         (each.machine.cpu, each.machine.threads, each.machine.parallel)
         for entry in entries
-        for each in entry.answers.values()
+        for each in entry.every
         if each.machine
     }
     notes = {
@@ -149,7 +206,8 @@ def differences(entries: Sequence[Entry]) -> list[str]:
             {(entry.run.options, entry.run.system) for entry in entries}
         ),
         _(
-            "The answers were not computed on one machine in one way: do not compare their speeds."
+            "The answers were not computed on one machine in one way: compare the speeds of one"
+            " model, or on one machine."
         ): len(machines),
     }
     return [note for note, ways in notes.items() if ways > 1]
@@ -162,9 +220,9 @@ def partiality(entries: Sequence[Entry], judge: str | None) -> list[str]:
     return []
 
 
-def _question(number: int, asked: Question, answers: Sequence[Answer]) -> ComparedQuestion:
-    from entrypoint.compare.checks import check  # which can run programs
-
+def _question(
+    number: int, asked: Question, answers: Sequence[Sequence[Answer]]
+) -> ComparedQuestion:
     return ComparedQuestion(
         number=number,
         id=asked.id,
@@ -172,24 +230,30 @@ def _question(number: int, asked: Question, answers: Sequence[Answer]) -> Compar
         dimensions=("fluency", *(each for each in asked.dimensions if each != "fluency")),
         points=asked.points,
         replies=tuple(
-            Reply(
-                turns=tuple(turn.answer for turn in answer.turns),
-                checks=check(asked, answer),
-                marks={},
-                tokens=answer.tokens,
-                seconds=answer.seconds,
-                finish_reason=answer.finish_reason,
-                error=answer.error,
-            )
-            for answer in answers
+            replace(_reply(asked, first), again=tuple(_reply(asked, each) for each in again))
+            for first, *again in answers
         ),
     )
 
 
-def _names(found: Sequence[tuple[Path, Run]]) -> list[str]:
+def _reply(asked: Question, answer: Answer) -> Reply:
+    from entrypoint.compare.checks import check  # which can run programs
+
+    return Reply(
+        turns=tuple(turn.answer for turn in answer.turns),
+        checks=check(asked, answer),
+        marks={},
+        tokens=answer.tokens,
+        seconds=answer.seconds,
+        finish_reason=answer.finish_reason,
+        error=answer.error,
+    )
+
+
+def _names(found: Sequence[tuple[Path, Run, Answer]]) -> list[str]:
     """Name each run by its model, and by as much else as tells it from others of that model."""
-    names = [run.model for _place, run in found]
-    traits = [_traits(place, run) for place, run in found]
+    names = [run.model for _place, run, _answer in found]
+    traits = [_traits(*each) for each in found]
     for trait in dict.fromkeys(trait for each in traits for trait in each):
         doubled = {name for name in names if names.count(name) > 1}
         for name in doubled:
@@ -200,7 +264,15 @@ def _names(found: Sequence[tuple[Path, Run]]) -> list[str]:
     return names
 
 
-def _traits(place: Path, run: Run) -> dict[str, str]:
+def _where(answer: Answer) -> str:
+    """Name the machine that an answer was computed on, "" if it is not known."""
+    where = answer.machine
+    if where is None or not where.cpu:
+        return ""
+    return _("{cpu}, {n} threads").format(cpu=where.cpu, n=where.threads)
+
+
+def _traits(place: Path, run: Run, answer: Answer) -> dict[str, str]:
     """Return what can tell two runs of one model apart, what says most to people first."""
     options = asdict(run.options) if run.options else {}
     return {
@@ -213,12 +285,15 @@ def _traits(place: Path, run: Run) -> dict[str, str]:
         },
         "system": run.system,
         "files": run.files[0].sha256[:8] if run.files else "",
+        "machine": _where(answer),
         "place": str(place),
     }
 
 
 def _facts(entry: Entry) -> tuple[tuple[str, str], ...]:
-    run, last = entry.run, [*entry.answers.values()][-1]
+    run, every = entry.run, [*entry.every]
+    last = every[-1]
+    seeds = {each.run.options.seed for each in every if each.run.options}
     options = asdict(run.options) if run.options else {}
     told = {
         _("model"): run.model,
@@ -228,6 +303,7 @@ def _facts(entry: Entry) -> tuple[tuple[str, str], ...]:
         _("options"): ", ".join(
             f"{key} {value}" for key, value in options.items() if value not in (None, ())
         ),
+        _("seeds"): ", ".join(map(str, sorted(filter(None, seeds)))) if len(seeds) > 1 else "",
         _("system prompt"): run.system,
         _("answers"): str(entry.place),
     }

@@ -203,6 +203,12 @@ def _costs(contenders: Sequence[Contender]) -> list[tuple[str, list[tuple[str, s
         "price": (_("RMB for a million tokens"), "{:.2f}".format),
     }
     rows = []
+    if len({contender.machine for contender in contenders}) > 1:
+        where = [
+            (anchor(advice.pointer("contenders", n, "machine")), each.machine or "-")
+            for n, each in enumerate(contenders)
+        ]
+        rows.append((_("the machine"), where))
     for figure, (title, form) in forms.items():
         values = [getattr(contender.cost, figure) for contender in contenders]
         if any(value is not None for value in values):

@@ -28,7 +28,8 @@ class Counted:
     """Points: `passed` of `total` checks, and how many stay `open` and count for nothing.
 
     From `low` to `high` is the 95 % interval of their share over questions. `shares` has one of
-    each question, of the points that are counted for all contenders.
+    each question, of the points that are counted for all contenders. Where the battery repeated its
+    questions, `repeats` has the share of each repetition, and the other figures are of all of them.
     """
 
     passed: int
@@ -37,6 +38,7 @@ class Counted:
     low: float
     high: float
     shares: tuple[float, ...]
+    repeats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,24 @@ class Cost:
 
 @dataclass(frozen=True)
 class Contender:
-    """One model in one setting; `name` is unique in the report, `facts` are for people."""
+    """One model in one setting; `name` is unique in the report, `facts` are for people.
+
+    `machine` is where it answered, "" if that is not known.
+    """
 
     name: str
+    model: str
+    machine: str
     facts: tuple[tuple[str, str], ...]
     cost: Cost
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What one contender answered, turn by turn; `error` tells why it broke off, if it did."""
+    """What one contender answered, turn by turn; `error` tells why it broke off, if it did.
+
+    `again` is what it answered with other seeds, where the battery repeated its questions.
+    """
 
     turns: tuple[str, ...]
     checks: tuple[Check, ...]
@@ -147,6 +157,12 @@ class Reply:
     seconds: float
     finish_reason: str
     error: str
+    again: tuple[Reply, ...] = ()
+
+    @property
+    def every(self) -> tuple[Reply, ...]:
+        """It and those with other seeds."""
+        return (self, *self.again)
 
 
 @dataclass(frozen=True)

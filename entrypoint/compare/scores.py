@@ -15,6 +15,7 @@ from entrypoint.compare.report import (
     Judged,
     Judging,
     Marked,
+    Reply,
     Score,
 )
 
@@ -58,30 +59,37 @@ def counted(
     questions: Sequence[ComparedQuestion], contender: int, dimension: str
 ) -> Counted | None:
     """Return the points that a contender's answers made in a dimension, None without a check."""
+    replies = [question.replies[contender].every for question in questions]
     checks = [
-        check
-        for question in questions
-        for check in question.replies[contender].checks
-        if _counts(check, dimension)
+        [check for reply in every for check in reply.checks if _counts(check, dimension)]
+        for every in replies
     ]
-    outcomes = [check.passed for check in checks if check.passed is not None]
+    outcomes = [check.passed for some in checks for check in some if check.passed is not None]
     if not outcomes:
         return None
-    asked = sum(
-        any(
-            _counts(check, dimension) and check.passed is not None
-            for check in question.replies[contender].checks
-        )
-        for question in questions
-    )
+    asked = sum(any(check.passed is not None for check in some) for some in checks)
     share = sum(outcomes) / len(outcomes)
     return Counted(
         passed=sum(outcomes),
         total=len(outcomes),
-        open=len(checks) - len(outcomes),
+        open=sum(map(len, checks)) - len(outcomes),
         **dict(zip(("low", "high"), chance.interval(share, asked), strict=True)),
         shares=tuple(_shares(questions, contender, dimension)),
+        repeats=tuple(_repeats(replies, dimension)),
     )
+
+
+def _repeats(replies: Sequence[Sequence[Reply]], dimension: str) -> Iterator[float]:
+    """Yield the share of each repetition, of those that answered every question; none of one."""
+    for repetition in zip(*replies, strict=False):
+        outcomes = [
+            check.passed
+            for reply in repetition
+            for check in reply.checks
+            if _counts(check, dimension) and check.passed is not None
+        ]
+        if outcomes and len(min(replies, key=len)) > 1:
+            yield sum(outcomes) / len(outcomes)
 
 
 def _counts(check: Check, dimension: str) -> bool:
@@ -94,14 +102,21 @@ def _shares(
 ) -> Iterator[float]:
     """Yield a contender's share of each question's points, of those that are counted for all."""
     for question in questions:
-        rows = zip(*(reply.checks for reply in question.replies), strict=True)
+        rows = zip(*(_means(reply) for reply in question.replies), strict=True)
         outcomes = [
-            bool(row[contender].passed)
-            for row in rows
-            if _counts(row[contender], dimension) and all(each.passed is not None for each in row)
+            row[contender]
+            for check, row in zip(question.replies[contender].checks, rows, strict=True)
+            if _counts(check, dimension) and all(each is not None for each in row)
         ]
         if outcomes:
-            yield sum(outcomes) / len(outcomes)
+            yield sum(filter(None, outcomes)) / len(outcomes)
+
+
+def _means(reply: Reply) -> Iterator[float | None]:
+    """Yield how often each check was passed, over all repetitions; None if that is open in all."""
+    for checks in zip(*(each.checks for each in reply.every), strict=True):
+        outcomes = [check.passed for check in checks if check.passed is not None]
+        yield sum(outcomes) / len(outcomes) if outcomes else None
 
 
 def marked(questions: Sequence[ComparedQuestion], contender: int, dimension: str) -> Marked | None:

@@ -30,7 +30,7 @@ GOOD, BAD = Score(points(9)), Score(points(3))
 
 
 def contender(name: str, rate: float | None = 50.0) -> Contender:
-    return Contender(name, (), Cost(100, 200, 0.1, rate, rate, None, None))
+    return Contender(name, name, "", (), Cost(100, 200, 0.1, rate, rate, None, None))
 
 
 def dimension(*scores: Score, name: str = "logic") -> Dimension:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ from builder.settings import ROOT
 from docs import schema
 from entrypoint import __main__ as program
 from entrypoint import compare as mode
+from entrypoint.answers import plan as plans
+from entrypoint.answers import questions, results
+from entrypoint.answers.plan import Plan
 from entrypoint.answers.questions import TUTORIAL
 from entrypoint.common import catalog
 from entrypoint.common.catalog import Catalog, Model, ModelFile
 from entrypoint.common.errors import ConfigFailure, NotWritable, UnknownModel, UsageFailure
+from entrypoint.compare import chance
 from entrypoint.engines import AnswerStream, endpoint
 
 COMPARISON = Path(__file__).with_name("comparison")
@@ -337,6 +342,101 @@ def test_only_shared_questions_are_compared_and_the_others_are_named() -> None:
         "Not compared, because smollm2-135m did not answer: satellites.",
         "Not compared, because qwen2.5-coder-0.5b did not answer: satellites.",
     ]
+
+
+def planned(run: str, *models: str) -> None:
+    """Put a plan beside a run's answers: the first one's run for each of the models."""
+    first = results.load(Path(run)).answers[0].run
+    listed = questions.load(Path("list.toml"))
+    plans.save(Plan(tuple(replace(first, model=name) for name in models), listed), Path(run))
+
+
+def test_what_a_battery_did_not_get_is_said_where_it_is_seen_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rewrite("qwen", *lines("qwen")[:3])
+    planned("qwen", "qwen2.5-coder-0.5b", "smollm2-135m")
+    planned("smol", "smollm2-135m")
+    note = (
+        "qwen has 3 of 8 answers; qwen2.5-coder-0.5b has 3 of 4, smollm2-135m has none."
+        " Get the others with: llmdeploy battery --resume qwen"
+    )
+    assert report()["notes"][0] == note
+    assert capsys.readouterr().err == f"{note}\n"
+    text = Path("out/report.md").read_text()
+    assert text.index("3 of 8 answers") < text.index("## ")
+
+
+def repeated(run: str, *seeds: int) -> None:
+    """Have a run repeated with seeds; the second time its second answer is another."""
+    rewrite(
+        run,
+        *(
+            (
+                line.replace('"answer": "白白喜欢他', '"answer": "谁知道') if n == 1 else line
+            ).replace('"seed": null', f'"seed": {seed}')
+            for n, seed in enumerate(seeds)
+            for line in lines(run)
+        ),
+    )
+
+
+def test_repetitions_are_one_contender_and_show_its_spread() -> None:
+    repeated("qwen", 7, 8, 9)
+    told = report()
+    assert [each["name"] for each in told["contenders"]] == ["qwen2.5-coder-0.5b", "smollm2-135m"]
+    assert ["seeds", "7, 8, 9"] in told["contenders"][0]["facts"]
+    logic = told["dimensions"][6]["scores"][0]["counted"]
+    assert (logic["passed"], logic["total"], logic["repeats"]) == (2, 3, [1, 0, 1])
+    assert logic["shares"] == [pytest.approx(2 / 3)]
+    assert (logic["low"], logic["high"]) == pytest.approx(chance.interval(2 / 3, 1))
+    assert (
+        f"2 of 3 points ({logic['low']:.0%} to {logic['high']:.0%}), 3 repetitions: 0% to 100%"
+        in Path("out/report.md").read_text()
+    )
+    page = Path("out/report.html").read_text()
+    assert page.count("With other seeds: 2") == 4
+    (circles,) = (each for each in told["findings"] if "circles: 3 of 12" in each["text"])
+    for evidence in circles["evidence"]:
+        assert f'id="{evidence["path"].strip("/").replace("/", "-")}"' in page
+
+
+def moved(run: str, cpu: str) -> None:
+    """Have a run's answers computed on another machine."""
+    rewrite(run, *(line.replace("AMD EPYC 9R14", cpu) for line in lines(run)))
+
+
+def test_one_model_on_several_machines_is_one_table_with_a_price_for_each() -> None:
+    shutil.copytree("qwen", "other")
+    moved("other", "Intel Xeon 8575C")
+    rewrite("other", *(line.replace('"rate": 80.0', '"rate": 40.0') for line in lines("other")))
+    typed = ["compare", "qwen", "other", "--questions", "list.toml", "-o", "out"]
+    arguments = program._parser().parse_args([*typed, "--price", "2", "--price", "8"])
+    arguments.run(arguments)
+    told = json.loads(Path("out/report.json").read_text())
+    amd, intel = told["contenders"]
+    assert (amd["name"], intel["name"]) == (
+        "qwen2.5-coder-0.5b, AMD EPYC 9R14, 2 threads",
+        "qwen2.5-coder-0.5b, Intel Xeon 8575C, 2 threads",
+    )
+    assert intel["cost"]["price"] == pytest.approx(4 * amd["cost"]["price"])
+    assert (
+        "| the machine | AMD EPYC 9R14, 2 threads | Intel Xeon 8575C, 2 threads |"
+        in Path("out/report.md").read_text()
+    )
+    assert "Fastest." in {each["text"] for each in told["findings"]}
+
+
+def test_speeds_of_other_models_on_other_machines_are_not_compared() -> None:
+    moved("smol", "Intel Xeon 8575C")
+    assert not [each for each in report()["findings"] if "astest" in each["text"]]
+
+
+def test_prices_that_are_neither_one_nor_one_for_each_are_refused() -> None:
+    typed = ["compare", "qwen", "smol", "-o", "out", *("--price", "1") * 3]
+    arguments = program._parser().parse_args(typed)
+    with pytest.raises(UsageFailure, match="3 prices for 2 runs"):
+        arguments.run(arguments)
 
 
 def test_questions_keep_the_order_and_the_numbers_of_their_list() -> None:
