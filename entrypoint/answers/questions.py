@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 TUTORIAL = Path(__file__).with_name("questions.toml")
+FORTY = Path(__file__).with_name("forty.toml")
+LISTS = {"tutorial": TUTORIAL, "forty": FORTY}  # by the names that they can be chosen by
+
+LETTERS = string.ascii_uppercase  # of choices, in their order
 
 # What the tutorial compares models by: fluency and readability, hard problems, humour and
 # creativity, accuracy and knowledge, consistency and logic. The form of every answer is counted.
@@ -58,12 +63,15 @@ class Question:
 
     `text` is asked; or each of `turns`, one after the other in one conversation, of which the last
     answer is checked. `language` is that of a right answer, "" if any will do. `format` is "code"
-    if the answer must have a block of code.
+    if the answer must have a block of code. After the text stand the `choices`, if there are any,
+    each with its letter; `right` has the letters of the right ones.
     """
 
     id: str
     text: str = ""
     turns: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    right: str = ""
     dimensions: tuple[Dimension, ...] = ()
     language: Literal["zh", "en", ""] = ""
     format: Literal["code", ""] = ""
@@ -73,7 +81,10 @@ class Question:
     @property
     def asks(self) -> tuple[str, ...]:
         """What is asked, turn by turn."""
-        return self.turns or (self.text,)
+        if self.turns:
+            return self.turns
+        listed = (f"{letter}. {each}" for letter, each in zip(LETTERS, self.choices, strict=False))
+        return ("\n".join((self.text, *listed)),)
 
 
 @dataclass(frozen=True)
@@ -81,18 +92,19 @@ class _QuestionsFile:
     questions: tuple[dict[str, object], ...]
 
 
+def named(text: str) -> Path:
+    """Return the list that a user named: one of ours, or a file."""
+    return LISTS.get(text) or Path(text)
+
+
 def load(path: Path = TUTORIAL) -> tuple[Question, ...]:
-    """Read a list of questions; raise ConfigFailure or NotUtf8 saying what is wrong where."""
-    tables = tomlfile.record(_QuestionsFile, tomlfile.read(path), str(path)).questions
-    if not tables:
-        raise ConfigFailure(
-            _("{path} has no questions.").format(path=path),
-            next=_('Write one as: [[questions]], id = "name", text = "..."'),
-        )
-    questions = tuple(
-        _question(table, _("{path}, question {number}").format(path=path, number=n))
-        for n, table in enumerate(tables, 1)
-    )
+    """Read a list of questions; raise ConfigFailure or NotUtf8 saying what is wrong where.
+
+    A name that ends in .csv or .jsonl is that of an exam, see `exams`.
+    """
+    from entrypoint.answers import exams  # which makes questions, too
+
+    questions = exams.load(path) if exams.is_exam(path) else _read(path)
     twice = [name for name, count in Counter(each.id for each in questions).items() if count > 1]
     if twice:
         raise ConfigFailure(
@@ -102,6 +114,20 @@ def load(path: Path = TUTORIAL) -> tuple[Question, ...]:
             next=_("Give each question an id of its own."),
         )
     return questions
+
+
+def _read(path: Path) -> tuple[Question, ...]:
+    """Read a TOML file."""
+    tables = tomlfile.record(_QuestionsFile, tomlfile.read(path), str(path)).questions
+    if not tables:
+        raise ConfigFailure(
+            _("{path} has no questions.").format(path=path),
+            next=_('Write one as: [[questions]], id = "name", text = "..."'),
+        )
+    return tuple(
+        _question(table, _("{path}, question {number}").format(path=path, number=n))
+        for n, table in enumerate(tables, 1)
+    )
 
 
 def _question(table: dict[str, object], where: str) -> Question:
@@ -132,6 +158,11 @@ def _question(table: dict[str, object], where: str) -> Question:
                 )
             ) from None
     _require_points(question, where)
+    letters = LETTERS[: len(question.choices)]
+    if bool(question.choices) != bool(question.right) or set(question.right) - set(letters):
+        raise ConfigFailure(
+            _("{where}: {key} must name letters of the choices.").format(where=where, key="right")
+        )
     return question
 
 

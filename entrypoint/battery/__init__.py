@@ -70,10 +70,13 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument(
         "--questions",
-        type=Path,
+        type=questions.named,
         default=questions.TUTORIAL,
         metavar="FILE",
-        help=_("a TOML file with your own questions (default: the tutorial's ten)"),
+        help=_(
+            "your own questions, a TOML file; or an exam, .csv or .jsonl; or forty, a larger list"
+            " (default: the tutorial's ten)"
+        ),
     )
     parser.add_argument(
         "--output",

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from entrypoint import mounted
 from entrypoint.answers import questions
+from entrypoint.answers.questions import Question
 from entrypoint.arguments import Commands, between, models_folder
 from entrypoint.common import files, machine
 from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.visible import say
 from entrypoint.compare import advice, contenders, marks, page, scores
+from entrypoint.compare.contenders import Entry
 from entrypoint.compare.judge import OPTIONS, Judge, Verdict, Verdicts
 from entrypoint.compare.report import SCHEMA, ComparedQuestion, Judging, Report
 from entrypoint.engines import Engine, advised, open_engine
@@ -59,10 +61,11 @@ def register(commands: Commands) -> None:
     parser.add_argument("--lang", choices=("zh", "en"), help=_("the report's language"))
     parser.add_argument(
         "--questions",
-        type=Path,
-        default=questions.TUTORIAL,
+        type=questions.named,
         metavar="FILE",
-        help=_("the list that the runs answered, which says what is right"),
+        help=_(
+            "the list that the runs answered, which says what is right (default: the program's own)"
+        ),
     )
     parser.add_argument(
         "--judge", metavar="NAME", help=_("a model that says which of two answers is better")
@@ -104,7 +107,7 @@ def run(arguments: Namespace) -> None:
     entries, notes = contenders.gather(places)
     for note in notes:
         say(note)
-    compared, passed_over = contenders.share(entries, questions.load(arguments.questions))
+    compared, passed_over = contenders.share(entries, _known(arguments.questions, entries))
     names = [entry.name for entry in entries]
     kept = Verdicts(arguments.output / VERDICTS)
     judge = _judge(arguments, kept) if arguments.judge else None
@@ -134,6 +137,18 @@ def run(arguments: Namespace) -> None:
     )
 
 
+def _known(path: Path | None, entries: Sequence[Entry]) -> tuple[Question, ...]:
+    """Return the questions of a list; of ours, without one, those of which any was answered."""
+    lists = [questions.load(each) for each in ([path] if path else questions.LISTS.values())]
+    asked = {key for entry in entries for key in entry.answers}
+    return tuple(
+        question
+        for listed in lists
+        if path or any((each.id, each.asks) in asked for each in listed)
+        for question in listed
+    )
+
+
 def _prices(typed: Sequence[float], places: Sequence[Path]) -> dict[Path, float]:
     """Return the price of each run's machine; raise UsageFailure if their number is wrong."""
     if len(typed) not in {0, 1, len(places)}:
@@ -141,7 +156,7 @@ def _prices(typed: Sequence[float], places: Sequence[Path]) -> dict[Path, float]
             _("There are {n} prices for {all} runs.").format(n=len(typed), all=len(places)),
             next=_("Give one --price for all, or one for each RUN, in their order."),
         )
-    return dict(zip(places, typed * len(places) if len(typed) == 1 else typed, strict=False))
+    return dict(zip(places, [*typed] * len(places) if len(typed) == 1 else typed, strict=False))
 
 
 def _annotated(
@@ -193,7 +208,7 @@ def _judged(
                 print(f"\r{told}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return verdicts, scores.judging(verdicts, judge.name, judge.reused)
+    return verdicts, scores.judging(verdicts, judge.name, judge.reused, compared, names)
 
 
 def _write(folder: Path, report: Report) -> None:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from entrypoint.answers.questions import Checker, Dimension, Question
+from entrypoint.answers.questions import LETTERS, Checker, Dimension, Question
 from entrypoint.answers.results import Answer
 from entrypoint.common.language import _
 from entrypoint.compare import cage, points, sandbox
 
-Kind: TypeAlias = Literal["point", "program", "language", "repetition", "whole", "format"]
+Kind: TypeAlias = Literal["point", "program", "choice", "language", "repetition", "whole", "format"]
 
 FORM: tuple[Dimension, ...] = ("form",)
 RUNS = 10  # of a program that throws dice: an answer of 0 or 7 shows among so many
@@ -50,6 +50,16 @@ FOREIGN = re.compile(r"#include|public (static|class)|console\.log|Math\.random|
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 KANA = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
 WORD = re.compile(r"[A-Za-z]{2,}")
+# Letters of choices, one or several; where a text says that they are the answer, where it begins
+# with them, and where one stands alone.
+CHOSEN = re.compile(r"[A-Z]")
+SOME = r"([A-Z](?:\s*[,，、和及与&]?\s*[A-Z])*)(?![A-Za-z'’])"
+STATED = re.compile(
+    r"(?:(?<!不)答案|正确的?选项|(?<![不可])(?:应该?|故|因此|所以)?选择?(?![项择题])"
+    r"|(?i:\banswer|\bcorrect (?:option|choice))(?: (?!not\b)[a-z]+){0,4})[^A-Za-z\n]{0,8}" + SOME
+)
+BEGUN = re.compile(r"[\s*(（“\"'`]*" + SOME + r"(?=\s*(?:[.。)）:：,，、\"”'`*\n]|$))")
+ALONE = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z'’]|\s[a-z])")
 FULL_STOPS = "。！？.!?…：:；;）)】]」』”’\"'`*|>～~}"
 
 
@@ -75,7 +85,7 @@ def check(question: Question, answer: Answer) -> tuple[Check, ...]:
     One that only repeats the question is no answer, and passes nothing.
     """
     checks = tuple(_all(question, answer))
-    right = any(each.passed for each in checks if each.kind in {"point", "program"})
+    right = any(each.passed for each in checks if each.kind in {"point", "program", "choice"})
     if right or not echoes(question.asks[-1], answer.text):
         return checks
     why = _("It only repeats the question.")
@@ -88,6 +98,10 @@ def _all(question: Question, answer: Answer) -> Iterator[Check]:
     if question.checker:
         verdict = program(question.checker, text)
         yield _made("program", _("The program does it."), *verdict, question.dimensions)
+    if question.right:
+        told = _("It chooses {letters}.").format(letters=question.right)
+        verdict = choice(question.right, question.choices, text)
+        yield _made("choice", told, *verdict, question.dimensions)
     if question.format == "code":
         yield _made("format", _("It has a block of code."), *_block(answer), FORM)
     if question.language:
@@ -140,15 +154,45 @@ def echoes(asked: str, text: str) -> bool:
     return len(again) > ECHOED * len(plain)
 
 
-def language(wanted: str, text: str) -> tuple[bool, str]:
+def choice(right: str, choices: Sequence[str], text: str) -> tuple[bool | None, str]:
+    """Tell whether a text chooses the letters that are right, and no others.
+
+    It does by what it calls the answer, else by the letters that it begins with, else by the only
+    ones that it names, else by the words of a choice.
+    """
+    if not text.strip():
+        return False, _("There is no answer.")
+    letters = LETTERS[: len(choices)]
+    begun = BEGUN.match(text)
+    ways = (
+        STATED.findall(text),
+        [begun[1]] if begun else [],
+        ALONE.findall(text),
+        [letter for letter, each in zip(letters, choices, strict=True) if each in text],
+    )
+    told = (
+        {"".join(sorted(set(CHOSEN.findall(each)) & {*letters})) for each in way} for way in ways
+    )
+    named = next((each for some in told if (each := some - {""})), set())
+    if not named:
+        return False, _("It names none of the choices.")
+    if len(named) > 1:
+        return None, _("It names several: {letters}.").format(letters=", ".join(sorted(named)))
+    (chosen,) = named
+    return chosen == right, _("It names {letters}.").format(letters=chosen)
+
+
+def language(wanted: str, text: str) -> tuple[bool | None, str]:
     """Tell whether a text is Chinese ("zh") or English ("en"); code does not count.
 
-    A Han character weighs as much as an English word.
+    A Han character weighs as much as an English word. Code or numbers alone are of no language.
     """
     prose = _prose(text)
     han, other, words = (len(each.findall(prose)) for each in (HAN, KANA, WORD))
     counts = {"zh": han if other * 5 < han else 0, "en": words}
     why = _("Han characters: {han}, words in Latin letters: {words}.").format(han=han, words=words)
+    if text.strip() and not han + words + other:
+        return None, why
     return counts[wanted] * 2 > han + words + other, why
 
 

@@ -14,7 +14,7 @@ from entrypoint.common.language import _, language
 from entrypoint.common.visible import visible
 from entrypoint.compare import advice, chance, charts
 from entrypoint.compare.judge import CRITERIA
-from entrypoint.compare.report import Contender, Reply, Report, Score
+from entrypoint.compare.report import Contender, Judging, Reply, Report, Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,6 +72,7 @@ def _told(report: Report) -> dict[str, object]:
         "summary": _("Questions compared: {n}").format(n=len(report.questions)),
         "tells": _tells(len(report.questions)),
         "method": tuple(_method(report)),
+        "trust": trust(report.judging) if report.judging else "",
         "ended": _ended,
         "lang": {"zh": "zh-CN", "en": "en"}[language()],
         "costs": _costs(report.contenders),
@@ -157,6 +158,22 @@ def _method(report: Report) -> list[str]:
             ).format(**asdict(judging))
         )
     return notes
+
+
+def trust(judging: Judging) -> str:
+    """Say how far a judge agrees with what was counted, and what that is worth."""
+    if judging.kappa is None or judging.agreement is None or judging.first is None:
+        return _(
+            "Nothing was counted that the judge could be measured by: its verdicts are unproven."
+        )
+    told = _(
+        "The judge beside the counted points, on {measured} pairs: agreement {agreement:.0%},"
+        " Cohen's kappa {kappa:.2f}. Of its verdicts for one of two answers, {first:.0%} were for"
+        " the one that it was shown first."
+    ).format(**asdict(judging))
+    if judging.kappa >= chance.TRUSTED:
+        return told
+    return f"{told} {_('With a kappa below 0.4 a judge is no better than none.')}"
 
 
 def _ended(reply: Reply) -> str:

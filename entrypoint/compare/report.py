@@ -203,7 +203,10 @@ class Judging:
     """Who judged, and what became of the verdicts.
 
     `unclear`, `refused` and `failed` verdicts decide nothing. `pairs` were decided, of which
-    `flipped` had their verdict turned with the order and count as ties.
+    `flipped` had their verdict turned with the order and count as ties. `measured` are the pairs
+    that points were counted for: in the share `agreement` of them the judge says what the points
+    say, and `kappa` (Cohen's) is what of that is no chance. Of the verdicts for one of two answers
+    `first` is the share of those for the one shown first. None where nothing can be measured.
     """
 
     judge: str
@@ -214,6 +217,10 @@ class Judging:
     failed: int
     pairs: int
     flipped: int
+    measured: int
+    agreement: float | None
+    kappa: float | None
+    first: float | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from entrypoint.common.language import _
@@ -164,8 +164,14 @@ def judged(verdicts: Sequence[Verdict], contender: str, dimension: str) -> Judge
     return Judged(rate, *chance.interval(rate, len(points)), len(every), len(points))
 
 
-def judging(verdicts: Sequence[Verdict], judge: str, reused: int) -> Judging:
-    """Return the tally of a judge's verdicts."""
+def judging(
+    verdicts: Sequence[Verdict],
+    judge: str,
+    reused: int,
+    questions: Sequence[ComparedQuestion],
+    contenders: Sequence[str],
+) -> Judging:
+    """Return the tally of a judge's verdicts, and how far they agree with what was counted."""
     known = {(each.question, each.dimension, each.first, each.second): each for each in verdicts}
     outcomes = [each.outcome for each in verdicts]
     pairs = [
@@ -173,6 +179,8 @@ def judging(verdicts: Sequence[Verdict], judge: str, reused: int) -> Judging:
         for (question, dimension, first, second), verdict in known.items()
         if first < second and (question, dimension, second, first) in known
     ]
+    either = outcomes.count("first") + outcomes.count("second")
+    beside = list(_beside(pairs, questions, contenders))
     return Judging(
         judge=judge,
         verdicts=len(verdicts),
@@ -182,4 +190,28 @@ def judging(verdicts: Sequence[Verdict], judge: str, reused: int) -> Judging:
         failed=outcomes.count("failed"),
         pairs=sum(decide(*pair) is not None for pair in pairs),
         flipped=sum({a.outcome, b.outcome} in ({"first"}, {"second"}) for a, b in pairs),
+        measured=len(beside),
+        agreement=sum(a == b for a, b in beside) / len(beside) if beside else None,
+        kappa=chance.kappa(beside) if beside else None,
+        first=outcomes.count("first") / either if either else None,
     )
+
+
+def _beside(
+    pairs: Iterable[tuple[Verdict, Verdict]],
+    questions: Sequence[ComparedQuestion],
+    contenders: Sequence[str],
+) -> Iterator[tuple[float, float]]:
+    """Yield what the judge gives the first of two answers, and what their points give it.
+
+    Both are 1, 0 or, for a tie, 0.5. How an answer reads is nothing that points could tell.
+    """
+    known = {question.id: question for question in questions}
+    for verdict, turned in pairs:
+        opinion = decide(verdict, turned)
+        if opinion is None or verdict.dimension == "fluency":
+            continue
+        places = (contenders.index(verdict.first), contenders.index(verdict.second))
+        shares = [next(_shares([known[verdict.question]], place, ALL), None) for place in places]
+        if shares[0] is not None and shares[1] is not None:
+            yield opinion, (1 + (shares[0] > shares[1]) - (shares[0] < shares[1])) / 2

@@ -53,3 +53,12 @@ def test_more_questions_make_an_interval_narrower(share: float) -> None:
 
 def test_four_right_answers_leave_room_for_doubt() -> None:
     assert chance.interval(1.0, 4) == pytest.approx((0.51, 1.0), abs=0.001)
+
+
+def test_kappa_is_what_agreement_is_beyond_chance() -> None:
+    assert chance.kappa([(1, 1), (0, 0), (0.5, 0.5)]) == 1
+    assert chance.kappa([(0.5, 1), (0.5, 0), (0.5, 0.5)]) == 0  # it always says the same
+    assert chance.kappa([(1, 1)] * 3) == 0
+    # Cohen's own way: 20 and 15 of 50 agree, 0.7 where 0.5 would by chance.
+    table = [(1, 1)] * 20 + [(1, 0)] * 5 + [(0, 1)] * 10 + [(0, 0)] * 15
+    assert chance.kappa([(float(a), float(b)) for a, b in table]) == pytest.approx(0.4)

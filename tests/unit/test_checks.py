@@ -277,7 +277,6 @@ def test_a_point_that_needs_others_is_met_with_them_only() -> None:
             True,
         ),
         ("zh", "これは日本語の答えです。漢字も使います。", False),
-        ("zh", "42", False),
         ("zh", "", False),
         ("en", "It rolls a die.", True),
         ("en", "它掷骰子。", False),
@@ -590,3 +589,38 @@ def test_a_printed_answer_is_not_blamed_for_the_fences_that_print_takes_away() -
 
 def test_the_tutorials_questions_ask_for_no_fence() -> None:
     assert not [question.id for question in TEN.values() if question.format]
+
+
+@pytest.mark.parametrize(
+    ("right", "text", "passed"),
+    [
+        ("B", "B", True),
+        ("B", "**B. 北京**", True),
+        ("B", "答案：B", True),
+        ("B", "A 不对，所以应该选择 B。", True),
+        ("B", "The correct answer is (B), because A is in the south.", True),
+        ("B", "北京", True),
+        ("B", "选项A是上海，选项B是北京，因此答案是B。", True),
+        ("B", "A", False),
+        ("B", "答案是A。", False),
+        ("B", "The answer is not A but C.", False),
+        ("B", "A或B", None),
+        ("B", "答案是A。不，答案是B。", None),
+        ("B", "I don't know.", False),
+        ("B", "不知道", False),
+        ("B", "", False),
+        ("AC", "A, C", True),
+        ("AC", "答案：C、A", True),
+        ("AC", "AC", True),
+        ("AC", "A", False),
+        ("AC", "答案是ABC", False),
+    ],
+)
+def test_a_choice_is_read_by_its_letter(right: str, text: str, passed: bool | None) -> None:
+    assert checks.choice(right, ("上海", "北京", "广州", "深圳"), text)[0] is passed
+
+
+@pytest.mark.parametrize("text", ["42", "7.5°", "59", "```python\nprint(1)\n```"])
+def test_numbers_and_code_are_of_no_language(text: str) -> None:
+    assert checks.language("en", text)[0] is None
+    assert checks.language("zh", text)[0] is None

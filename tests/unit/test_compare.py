@@ -210,6 +210,11 @@ def test_a_judges_opinion_is_shown_beside_the_points_and_its_words_are_kept(
     assert "The judge prefers it in humour and creativity" in text
     assert "Choose qwen2.5-coder-0.5b for" in text
     page = Path("out/report.html").read_text()
+    judging = told["judging"]
+    assert (judging["measured"], judging["first"]) == (24, pytest.approx(7 / 18))
+    assert f"on 24 pairs: agreement {judging['agreement']:.0%}" in text
+    assert f"kappa {judging['kappa']:.2f}" in page
+    assert ("no better than none" in text) is (judging["kappa"] < 0.4)
     assert "a judge&#39;s opinion" in page
     assert "not judged" not in page
     assert len(Path("out/verdicts.jsonl").read_text().splitlines()) == 108
@@ -236,7 +241,8 @@ def test_a_judge_behind_an_endpoint_that_is_away_is_counted_as_failed(
         "judge": f"far {address}",
         "verdicts": 18,
         "failed": 18,
-        **dict.fromkeys(("reused", "unclear", "refused", "pairs", "flipped"), 0),
+        **dict.fromkeys(("reused", "unclear", "refused", "pairs", "flipped", "measured"), 0),
+        **dict.fromkeys(("agreement", "kappa", "first")),
     }
     assert "failed 18" in Path("out/report.md").read_text()
     (first, *_more) = Path("out/verdicts.jsonl").read_text().splitlines()

@@ -142,7 +142,7 @@ def test_a_verdict_that_flips_with_the_order_is_a_tie(hear: Hear) -> None:
     judged = scores.judged(verdicts, "good", "fluency")
     assert judged
     assert (judged.rate, judged.pairs) == (0.5, 1)
-    assert scores.judging(verdicts, judge.name, judge.reused).flipped == 1
+    assert scores.judging(verdicts, judge.name, judge.reused, (), NAMES).flipped == 1
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_two_verdicts_make_a_point_a_tie_or_nothing(
 def test_a_judge_that_talks_nonsense_or_refuses_is_counted_and_decides_nothing(hear: Hear) -> None:
     replies = itertools.cycle(["Bananas.", "I'm sorry, no.", "A", "B"])
     verdicts, judge, _oracle = hear(lambda _prompt: next(replies), question("q"), question("r"))
-    tally = scores.judging(verdicts, judge.name, judge.reused)
+    tally = scores.judging(verdicts, judge.name, judge.reused, (), NAMES)
     assert (tally.verdicts, tally.unclear, tally.refused, tally.failed) == (4, 1, 1, 0)
     assert tally.pairs == 1
     assert [each.reply for each in verdicts] == ["Bananas.", "I'm sorry, no.", "A", "B"]
@@ -185,7 +185,7 @@ def test_a_judge_that_keeps_failing_is_left_alone_and_asked_again_next_time(hear
     assert {each.outcome for each in verdicts} == {"failed"}
     assert verdicts[0].reply == "The judge did not answer within 60 s."
     assert verdicts[-1].reply == "Not asked: the judge had failed 3 times in a row."
-    assert scores.judging(verdicts, judge.name, judge.reused).failed == 6
+    assert scores.judging(verdicts, judge.name, judge.reused, (), NAMES).failed == 6
     verdicts, _judge, oracle = hear(better, question("q", "logic", "hard"))
     assert oracle.asked == 6
     assert {each.outcome for each in verdicts} == {"first", "second"}
@@ -207,7 +207,7 @@ def test_a_judge_that_takes_too_long_is_interrupted(
     verdicts, judge, oracle = hear(ponder, question(), opened=oracles.append)
     assert {each.outcome for each in verdicts} == {"failed"}
     assert verdicts[0].reply == "It took more than 0 seconds."
-    assert scores.judging(verdicts, judge.name, judge.reused).failed == 2
+    assert scores.judging(verdicts, judge.name, judge.reused, (), NAMES).failed == 2
     assert oracle.asked == 2
     monkeypatch.setattr("entrypoint.compare.judge.LIMIT", 60)
     assert [each.outcome for each in hear(better)[0]] == ["first", "second"]
