@@ -27,8 +27,10 @@ from entrypoint.serve.hosts import Hosts
 from entrypoint.serve.journal import Journal
 from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
+from entrypoint.serve.messages import CountReply, CountRequest, MessagesReply, MessagesRequest
 from entrypoint.serve.problems import Problem
 from entrypoint.serve.replies import ChatReply, GeneratedReply, TextReply
+from entrypoint.serve.responses import ResponsesReply, ResponsesRequest
 from entrypoint.serve.service import Service
 
 PAGE = Path(__file__).with_name("page")
@@ -37,7 +39,7 @@ EAS = "/api/predict/{service}"  # what PAI-EAS puts before every path of a servi
 CLIENT_GONE = 499  # nginx's word
 CREATED = 0  # OpenAI's clients want a time; a catalogue that repeats its bytes has none
 
-Asked = TypeVar("Asked", bound=wire.GenerationRequest)
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 
 class Routes:
@@ -56,6 +58,9 @@ class Routes:
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/responses", self.respond, methods=["POST"]),
+            Route("/v1/messages", self.message, methods=["POST"]),
+            Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/health", self.health),
@@ -70,10 +75,26 @@ class Routes:
     async def chat(self, request: Request) -> GeneratedReply:
         """Answer a conversation."""
         asked = await self._read(request, wire.ChatRequest)
-        prompt = [turn.message() for turn in asked.messages]
-        if self._front.system and all(turn["role"] != "system" for turn in prompt):
-            prompt.insert(0, Message(role="system", content=self._front.system))
-        return ChatReply(self._find(asked.model), asked, prompt, self._limits)
+        return ChatReply(self._find(asked.model), asked, self._prompt(asked), self._limits)
+
+    async def respond(self, request: Request) -> GeneratedReply:
+        """Answer a conversation as OpenAI's Responses do."""
+        asked = await self._read(request, ResponsesRequest)
+        chat = fields.convert(asked.chat(), wire.ChatRequest)
+        service = self._find(asked.model)
+        return ResponsesReply(service, chat, self._prompt(chat), self._limits, asked)
+
+    async def message(self, request: Request) -> GeneratedReply:
+        """Answer a conversation as Anthropic's Messages do."""
+        asked = await self._read(request, MessagesRequest)
+        chat = fields.convert(asked.chat(), wire.ChatRequest)
+        return MessagesReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
+
+    async def count(self, request: Request) -> GeneratedReply:
+        """Tell how long the prompt of such a conversation is."""
+        asked = await self._read(request, CountRequest)
+        chat = fields.convert(asked.chat(), wire.ChatRequest)
+        return CountReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
 
     async def complete(self, request: Request) -> GeneratedReply:
         """Go on with a text."""
@@ -116,8 +137,16 @@ class Routes:
         name = "docs.html" if request.url.path.endswith("/docs") else "index.html"
         return FileResponse(PAGE / name)
 
+    def _prompt(self, asked: wire.ChatRequest) -> list[Message]:
+        """Return a conversation as engines read it, with the front's orders."""
+        prompt = [turn.message() for turn in asked.messages]
+        if self._front.system and all(turn["role"] != "system" for turn in prompt):
+            prompt.insert(0, Message(role="system", content=self._front.system))
+        return prompt
+
     def _require_key(self, request: Request) -> None:
-        if not self._keys.allow(request.headers.get("authorization", "")):
+        shown = request.headers.get("authorization") or request.headers.get("x-api-key", "")
+        if not self._keys.allow(shown):
             raise Problem(
                 401,
                 _("The key is missing or wrong."),

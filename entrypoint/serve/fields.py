@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from entrypoint.common.language import _
-from entrypoint.serve import wire
+from entrypoint.serve import responses, wire
 from entrypoint.serve.problems import Problem
 from entrypoint.serve.vetting import Unfit
 
@@ -24,18 +24,34 @@ INSIDE: Mapping[str, type[msgspec.Struct]] = {
     "messages": wire.ChatMessage,
     "content": wire.TextPart,
     "tool_calls": wire.ToolCall,
+    "input": responses.InputItem,
 }
 
 
 def read(body: bytes, kind: type[Asked]) -> Asked:
     """Return a body as `kind`; raise Problem that names the field which is wrong."""
     try:
-        return msgspec.convert(_meant(msgspec.json.decode(body), kind), kind)
+        given = msgspec.json.decode(body)
     except RecursionError:
-        raise Problem(400, _("The body is nested too deep."), code="invalid_value") from None
+        raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _require_utf8(body)
         raise _refusal(error) from None
+    return convert(given, kind)
+
+
+def convert(given: Any, kind: type[Asked]) -> Asked:
+    """Return what a body says as `kind`; raise Problem that names the field which is wrong."""
+    try:
+        return msgspec.convert(_meant(given, kind), kind)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError as error:
+        raise _refusal(error) from None
+
+
+def _too_deep() -> Problem:
+    return Problem(400, _("The body is nested too deep."), code="invalid_value")
 
 
 def _require_utf8(body: bytes) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 import entrypoint
 from entrypoint.common.language import _
-from entrypoint.serve import fields, wire
+from entrypoint.serve import fields, messages, responses, wire
 
 COMPONENTS = "#/components/schemas/{name}"
 KEYED: list[dict[str, list[str]]] = [
@@ -24,14 +24,18 @@ def document() -> bytes:
     types = (
         wire.ChatRequest, wire.ChatCompletion, wire.ChatChunk, wire.CompletionRequest,
         wire.Completion, wire.ModelList, wire.ModelCard, wire.State, wire.Error,
+        responses.ResponsesRequest, responses.InputItem, messages.MessagesRequest,
+        messages.CountRequest, messages.TokenCount,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
     lenient: tuple[type, ...] = (
-        wire.ChatRequest, wire.CompletionRequest, *fields.INSIDE.values(),
+        wire.ChatRequest, wire.CompletionRequest, responses.ResponsesRequest,
+        messages.MessagesRequest, messages.CountRequest, *fields.INSIDE.values(),
     )  # fmt: skip
     for kind in lenient:
         components[kind.__name__]["additionalProperties"] = {"enum": list(fields.NOTHING)}
     named: dict[Any, Any] = dict(zip(types, references, strict=True))
+    named[dict] = {"type": "object"}  # what others describe
 
     def answer(kind: type, said: str, *others: tuple[str, Any]) -> dict[str, Any]:
         content = {"application/json": {"schema": named[kind]}, **dict(others)}
@@ -80,6 +84,24 @@ def document() -> bytes:
             "post": asking(
                 "complete", _("Go on with a text"), wire.CompletionRequest,
                 wire.Completion, wire.Completion,
+            )
+        },
+        "/v1/responses": {
+            "post": asking(
+                "respond", _("Answer a conversation as OpenAI's Responses do"),
+                responses.ResponsesRequest, dict, dict,
+            )
+        },
+        "/v1/messages": {
+            "post": asking(
+                "message", _("Answer a conversation as Anthropic's Messages do"),
+                messages.MessagesRequest, dict, dict,
+            )
+        },
+        "/v1/messages/count_tokens": {
+            "post": asking(
+                "count", _("Tell how long the prompt of such a conversation is"),
+                messages.CountRequest, messages.TokenCount, messages.TokenCount,
             )
         },
         "/v1/models": {

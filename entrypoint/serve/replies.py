@@ -20,6 +20,7 @@ from entrypoint.common.language import _
 from entrypoint.engines import Options, Prompt, ScoredToken, Usage, joined, scores
 from entrypoint.serve import adherence, journal, likelihood, metrics, problems, wire
 from entrypoint.serve.limits import Limits
+from entrypoint.serve.problems import Problem
 from entrypoint.serve.service import Answering, Service
 from entrypoint.serve.speech import FunctionCall, Part, Thought, Words
 
@@ -105,6 +106,10 @@ class GeneratedReply(Response, ABC):
         """Return an event as it travels."""
         return b"data: %b\n\n" % encode(struct)
 
+    def failed(self, problem: Problem) -> bytes:
+        """Return what goes wrong in the middle of a stream, as it travels."""
+        return b"data: %b\n\n" % problem.body
+
     def _ask(self) -> list[Answering]:
         """Ask for each of the answers, or for none if there is no room for all."""
         answerings: list[Answering] = []
@@ -181,7 +186,7 @@ class GeneratedReply(Response, ABC):
                 raise
             problem = problems.of(error)
             journal.note(scope, error=problem.code)
-            body = b"data: %b\n\n" % problem.body
+            body = self.failed(problem)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": self.done, "more_body": False})
 

@@ -57,6 +57,24 @@ def test_a_whole_answer_and_a_streamed_one_are_the_same(client: OpenAI) -> None:
     assert costs[:-1] == [None] * (len(costs) - 1)
 
 
+def test_a_response_is_what_a_chat_answers(client: OpenAI) -> None:
+    question = QUESTION[0]["content"]
+    assert isinstance(question, str)
+    chat = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, max_completion_tokens=24
+    )
+    whole = client.responses.create(
+        model=MODEL, input=question, temperature=0, max_output_tokens=24
+    )
+    assert whole.output_text == chat.choices[0].message.content
+    events = client.responses.create(
+        model=MODEL, input=question, temperature=0, max_output_tokens=24, stream=True
+    )
+    pieces = [each.delta for each in events if each.type == "response.output_text.delta"]
+    assert "".join(pieces) == whole.output_text
+    assert len(pieces) > 5
+
+
 def test_a_stop_text_ends_an_answer(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=MODEL, messages=QUESTION, temperature=0, max_tokens=48, stop=["3"]

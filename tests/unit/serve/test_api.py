@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from builder.settings import ROOT
 from entrypoint.common.catalog import ENDLESS, SamplingAdvice
 from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
-from entrypoint.engines import Options, advised
+from entrypoint.engines import Options, Tokens, advised, require
 from entrypoint.serve import metrics
 from entrypoint.serve.front import Front
 from entrypoint.serve.keys import Keys
@@ -517,6 +517,25 @@ def test_what_the_engine_raises_becomes_an_error_without_its_details(
     got, _headers, answer = served.chat("hi there")
     assert (got, answer["error"]["code"]) == (status, code)
     assert "secret" not in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "param"),
+    [
+        (Options(logprobs=0), "hi", "logprobs"),
+        (Options(schema={"type": "object"}), "hi", "response_format"),
+        (Options(), Tokens([1]), "prompt"),
+    ],
+    ids=str,
+)
+def test_what_an_engine_cannot_do_is_told_by_the_field(
+    served: Served, monkeypatch: pytest.MonkeyPatch, options: Options, prompt: Any, param: str
+) -> None:
+    with pytest.raises(NotSupported) as refused:
+        require("parrot", prompt, options)
+    monkeypatch.setattr(served.engine, "mishap", refused.value)
+    status, _headers, answer = served.chat("hi there")
+    assert (status, answer["error"]["param"]) == (400, param)
 
 
 def test_an_engine_that_fails_in_a_stream_ends_it_with_an_error(

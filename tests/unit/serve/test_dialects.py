@@ -1,0 +1,207 @@
+"""OpenAI's Responses and Anthropic's Messages: other words for a chat."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from entrypoint.common.errors import EngineCrashed
+from entrypoint.engines import Options
+from entrypoint.serve.keys import Keys
+from tests.served import Serve, Served
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+CALL = '{"name": "weather", "arguments": {"city": "上海"}}'
+CALLED = f"Well: <tool_call>{CALL}</tool_call>"
+
+
+def client(served: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="x", max_retries=0)
+
+
+def post(served: Served, path: str, body: Any, **headers: str) -> tuple[int, Any]:
+    status, _headers, content = served.ask("POST", path, body, **headers)
+    return status, json.loads(content)
+
+
+def events(content: bytes) -> list[Any]:
+    """Return the events of a stream, each of which is called what its type is."""
+    told = []
+    for text in content.decode().removesuffix("\n\n").split("\n\n"):
+        name, data = text.split("\n")
+        told.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {told[-1]['type']}"
+    return told
+
+
+def test_a_response_has_openais_shape(served: Served) -> None:
+    response = client(served).responses.create(
+        model="polly", instructions="be short", input="good morning", max_output_tokens=9
+    )
+    assert (response.status, response.output_text) == ("incomplete", "good morning")
+    assert response.usage
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (10, 2)
+    assert served.engine.asked[-1] == (
+        [{"role": "system", "content": "be short"}, {"role": "user", "content": "good morning"}],
+        Options(max_tokens=9, counts_thought=True),
+    )
+
+
+def test_a_response_goes_back_into_the_input_as_it_came(served: Served) -> None:
+    tool: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": False}
+    asked: list[Any] = [{"role": "user", "content": f"<think>so so</think>{CALLED}"}]
+    response = client(served).responses.create(model="polly", input=asked, tools=[tool])
+    thought, words, call = response.output
+    assert thought.type == "reasoning"
+    assert words.type == "message"
+    assert call.type == "function_call"
+    assert (response.output_text, call.arguments) == ("Well: ", '{"city": "上海"}')
+    asked += [each.model_dump() for each in response.output]
+    asked += [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+    client(served).responses.create(model="polly", input=asked, tools=[tool])
+    history: Any = served.engine.asked[-1][0]
+    _question, said, brought = history
+    function = {"name": "weather", "arguments": call.arguments}
+    assert said == {
+        "role": "assistant",
+        "content": "Well: ",
+        "tool_calls": [{"id": call.call_id, "type": "function", "function": function}],
+    }
+    assert brought == {"role": "tool", "content": "rain", "tool_call_id": call.call_id}
+
+
+def test_a_streamed_response_is_put_together_by_openais_own_client(served: Served) -> None:
+    tool: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": False}
+    said = f"<think>so so</think>{CALLED}"
+    with client(served).responses.stream(model="polly", input=said, tools=[tool]) as stream:
+        told = list(stream)
+        whole = stream.get_final_response()
+    assert [each.sequence_number for each in told] == list(range(len(told)))
+    assert [each.type for each in told][:2] == ["response.created", "response.in_progress"]
+    assert told[-1].type == "response.completed"
+    assert whole.output_text == "Well: "
+    assert [each.type for each in whole.output] == ["reasoning", "message", "function_call"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({}, "input", "missing_required_parameter"),
+        ({"input": "hi", "previous_response_id": "resp_1"}, "previous_response_id",
+         "unsupported_value"),
+        ({"input": "hi", "background": True}, "background", "unknown_parameter"),
+        ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+         "messages[0].content[0].type", "invalid_value"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_response_that_cannot_be_is_refused(
+    served: Served, body: Any, param: str, code: str
+) -> None:
+    status, answer = post(served, "/v1/responses", body)
+    assert (status, answer["error"]["code"]) == (400, code)
+    assert answer["error"]["param"].removeprefix("$.") == param
+
+
+def test_what_only_tells_does_not_change_a_response(served: Served) -> None:
+    neutral = {"store": True, "metadata": {"a": "b"}, "truncation": "disabled", "include": [],
+               "background": False, "text": {"format": {"type": "text"}}, "user": "me"}  # fmt: skip
+    assert post(served, "/v1/responses", {"input": "hi", **neutral})[0] == 200
+    assert served.engine.asked[-1][1] == Options()
+
+
+HELLO = {"model": "polly", "max_tokens": 9, "messages": [{"role": "user", "content": "good day"}]}
+TOOLS = {"tools": [{"name": "weather", "input_schema": PARAMETERS}]}
+
+
+def test_a_message_has_anthropics_shape(served: Served) -> None:
+    orders = [{"type": "text", "text": "be short", "cache_control": {"type": "ephemeral"}}]
+    more = {"system": orders, "stop_sequences": ["x"], "top_k": 5, "metadata": {"user_id": "me"}}
+    status, answer = post(served, "/v1/messages", HELLO | more)
+    assert status == 200
+    assert answer.pop("id").startswith("msg_")
+    assert answer == {
+        "type": "message",
+        "role": "assistant",
+        "model": "polly",
+        "content": [{"type": "text", "text": "good day"}],
+        "stop_reason": "max_tokens",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 6,
+            "cache_read_input_tokens": 4,
+            "cache_creation_input_tokens": 0,
+            "output_tokens": 2,
+        },
+    }
+    assert served.engine.asked[-1] == (
+        [{"role": "system", "content": "be short"}, {"role": "user", "content": "good day"}],
+        Options(max_tokens=9, stop=("x",), top_k=5, counts_thought=True),
+    )
+
+
+def test_a_tool_is_used_and_its_result_goes_back(served: Served) -> None:
+    asked: list[Any] = [{"role": "user", "content": f"<think>so so</think>{CALLED}"}]
+    _status, answer = post(served, "/v1/messages", HELLO | TOOLS | {"messages": asked})
+    thought, words, use = answer["content"]
+    assert (thought["thinking"], words["text"]) == ("so so", "Well: ")
+    assert (use["name"], use["input"], answer["stop_reason"]) == (
+        "weather", {"city": "上海"}, "tool_use",
+    )  # fmt: skip
+    result = {"type": "tool_result", "tool_use_id": use["id"], "is_error": False,
+              "content": [{"type": "text", "text": "rain"}]}  # fmt: skip
+    asked += [{"role": "assistant", "content": answer["content"]},
+              {"role": "user", "content": [result, {"type": "text", "text": "Well?"}]}]  # fmt: skip
+    choice = {"tool_choice": {"type": "any"}, "messages": asked}
+    assert post(served, "/v1/messages", HELLO | TOOLS | choice)[0] == 200
+    history: Any = served.engine.asked[-1][0]
+    _question, said, brought, again = history
+    assert said["tool_calls"][0]["id"] == brought["tool_call_id"] == use["id"]
+    assert (said["content"], brought["content"], again["content"]) == ("Well: ", "rain", "Well?")
+    assert served.engine.asked[-1][1].schema
+
+
+def test_a_streamed_message_begins_grows_and_ends_block_by_block(served: Served) -> None:
+    asked = {"messages": [{"role": "user", "content": f"<think>so so</think>{CALLED}"}]}
+    body = HELLO | TOOLS | asked | {"stream": True}
+    told = events(served.ask("POST", "/v1/messages", body)[2])
+    kinds = [each["type"] for each in told if each["type"] != "content_block_delta"]
+    block = ["content_block_start", "content_block_stop"]
+    assert kinds == ["message_start", *block * 3, "message_delta", "message_stop"]
+    grown: dict[int, str] = {}
+    for each in told:
+        if each["type"] == "content_block_delta":
+            _kind, text = each["delta"].values()
+            grown[each["index"]] = grown.get(each["index"], "") + text
+    assert grown == {0: "so so", 1: "Well: ", 2: '{"city": "上海"}'}
+    assert told[-2]["delta"]["stop_reason"] == "tool_use"
+    assert told[-2]["usage"]["output_tokens"]
+
+
+def test_a_prompt_is_counted_with_its_tools(served: Served) -> None:
+    body = {"messages": HELLO["messages"], **TOOLS}
+    assert post(served, "/v1/messages/count_tokens", body) == (200, {"input_tokens": 10})
+    assert served.engine.asked[-1][1].max_tokens == 1
+    assert served.engine.asked[-1][1].tools
+
+
+def test_a_key_may_be_shown_as_anthropics_clients_do(serve: Serve) -> None:
+    served = serve(keys=Keys("sesame", None))
+    assert post(served, "/v1/messages", HELLO)[0] == 401
+    assert post(served, "/v1/messages", HELLO, x_api_key="wrong")[0] == 401
+    assert post(served, "/v1/messages", HELLO, x_api_key="sesame")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+def test_an_engine_that_fails_in_a_stream_is_told_of(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(served.engine, "mishap", EngineCrashed("It died."))
+    body = HELLO if path == "/v1/messages" else {"input": "good day"}
+    told = events(served.ask("POST", path, body | {"stream": True})[2])
+    assert told[-1]["type"] == "error"
+    assert "It died." in str(told[-1])
