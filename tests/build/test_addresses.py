@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ GGUF = whole()
 Q4, Q8 = "Tiny-Q4_0.gguf", "more/Tiny-Q8_0.gguf"
 FILES = {Q4: GGUF, Q8: GGUF + b"8", "mmproj-Tiny-F16.gguf": b"eyes", "README.md": b"# Tiny"}
 HUBS = ("modelscope", "hf")
+PAGES = ("models.md", "models.zh.md")
 CHECKPOINT = {
     "config.json": json.dumps({"architectures": ["Tiny"]}).encode(),
     "model-00001-of-00002.safetensors": b"1",
@@ -132,3 +134,14 @@ def test_two_models_cannot_have_one_name(checkout: Path, hub: Hub) -> None:
     code, told = fetch(checkout, "./model.gguf")
     assert code == ConfigFailure.code
     assert "There is another model called model." in told
+
+
+def test_the_transcript_of_the_docs_is_what_is_said(checkout: Path, hub: Hub) -> None:
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in PAGES]
+    console, chinese = (re.findall(r"(?s)```console\n(.*?)```", page) for page in pages)
+    assert console == chinese
+    [_before, *typed] = re.split(r"(?m)^\$ \./llmdeploy fetch (.*)\n", "".join(console))
+    assert typed
+    for word, shown in zip(typed[::2], typed[1::2], strict=True):
+        _code, told = fetch(checkout, word, hub=hub)
+        assert re.sub(r"(?m)^    took .* s\n", "", told) == shown

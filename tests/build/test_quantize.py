@@ -22,7 +22,7 @@ from builder.quantizers import llamacpp, quantize
 from builder.settings import ROOT, Settings
 from builder.stage import disk, receipt
 from entrypoint.common import catalog, footprint, gguf
-from entrypoint.common.errors import DiskFull, StageMissing
+from entrypoint.common.errors import ConfigFailure, DiskFull, StageMissing
 from entrypoint.engines import Options, Usage
 from entrypoint.engines.llamacpp import LlamaCpp
 from tests.checkpoint import write_random
@@ -314,6 +314,59 @@ def test_a_disk_that_becomes_full_is_told_and_leaves_nothing(
     with pytest.raises(DiskFull):
         quantize.quantize(elsewhere, [SMALL])
     assert list(elsewhere.ready_dir.iterdir()) == []
+
+
+SPLIT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import gguf
+reader = gguf.GGUFReader(sys.argv[2])
+writer = gguf.GGUFWriter(sys.argv[3], "llama", split_max_tensors=100)
+for field in reader.fields.values():
+    if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+        inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+for tensor in reader.tensors:
+    writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+writer.write_header_to_file()
+writer.write_kv_data_to_file()
+writer.write_tensors_to_file()
+writer.close()
+"""
+
+
+def test_a_file_in_parts_is_joined(settings: Settings, checkout: Checkout, small: Path) -> None:
+    home = convert.environment(settings)
+    words = (home / "llama.cpp/gguf-py", small, checkout.raw / "tiny.gguf")
+    subprocess.run([home / "bin/python", "-c", SPLIT, *words], check=True)
+    assert sorted(path.name for path in checkout.raw.iterdir()) == [
+        f"tiny-0000{number}-of-00003.gguf" for number in (1, 2, 3)
+    ]
+    checkout.describe("gguf")
+    done = checkout.quantize()
+    assert done.returncode == 0, done.stderr
+    assert types(checkout.weights) == {Q4_0}
+    joined, whole = gguf.read(checkout.weights), gguf.read(small)
+    assert {tensor.name for tensor in joined.tensors} == {tensor.name for tensor in whole.tensors}
+    assert checkout.is_clean()
+
+
+def test_a_file_without_a_template_needs_one(checkout: Checkout, small: Path) -> None:
+    nameless = small.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.what_template", 1)
+    (checkout.raw / "tiny.gguf").write_bytes(nameless)
+    checkout.describe("gguf")
+    done = checkout.quantize()
+    assert done.returncode == ConfigFailure.code
+    assert "tiny does not say how a conversation is written." in done.stderr
+    assert "--chat-template" in done.stderr
+    intents = checkout.root / "models/models.toml"
+    told = intents.read_text().replace(
+        "context = 2048\n", 'context = 2048\nchat_template = "chatml"\n'
+    )
+    intents.write_text(told)
+    done = checkout.quantize()
+    assert done.returncode == 0, done.stderr
+    assert catalog.load(checkout.ready).find(None).chat_template == "chatml"
 
 
 def test_a_checkpoint_is_converted_quantized_and_answers(
