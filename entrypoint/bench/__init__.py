@@ -30,7 +30,7 @@ from entrypoint.engines import Engine, Options, Usage, open_engine
 AT_ONCE = (1, 2, 4, 8)
 SECONDS = 170  # with the start of a container and its end, three minutes
 LEAST = 1.0  # seconds for each number of answers at once, however long loading took
-OPTIONS = Options(temperature=0, max_tokens=64)
+TOKENS = 64  # of an answer, at most
 
 
 def register(commands: Commands) -> None:
@@ -42,7 +42,7 @@ def register(commands: Commands) -> None:
             "Asks questions one by one, and 2, 4 and 8 at once, each answered with at most"
             " {tokens} tokens, for three minutes in all. Tokens a second are those of all answers"
             " together, with the time that their prompts take."
-        ).format(tokens=OPTIONS.max_tokens),
+        ).format(tokens=TOKENS),
     )
     parser.add_argument("--model", metavar="NAME", help=_("which model (default: the catalogue's)"))
     parser.add_argument(
@@ -90,7 +90,7 @@ def _measured(model: Model, seconds: float, price: float | None) -> Benchmark:
     say(_("Loading {name}...").format(name=model.display_name))
     with closing(open_engine(model, models_folder(), parallel=counts[-1])) as engine:
         numbers = itertools.count(1)
-        _ask(engine, next(numbers), seconds)  # the first one is slower than those that follow
+        _ask(engine, next(numbers), seconds, tokens=2)  # the weights are hashed beside the first
         paces = []
         for number, count in enumerate(counts):
             left = begun + seconds - time.monotonic()
@@ -135,22 +135,23 @@ def _pace(engine: Engine, count: int, seconds: float, numbers: Iterator[int]) ->
     return figures.pace(count, samples, time.monotonic() - begun)
 
 
-def _ask(engine: Engine, number: int, seconds: float) -> Sample:
+def _ask(engine: Engine, number: int, seconds: float, tokens: int = TOKENS) -> Sample:
     """Ask a question that begins as none before, and hang up when the time is over."""
     asked = questions.load(questions.TUTORIAL)
     text = f"{number}. {asked[number % len(asked)].asks[0]}"
     begun = time.monotonic()
-    first, tokens = None, 0
-    with closing(engine.stream([{"role": "user", "content": text}], OPTIONS)) as answer:
+    first, written = None, 0
+    options = Options(temperature=0, max_tokens=tokens)
+    with closing(engine.stream([{"role": "user", "content": text}], options)) as answer:
         clock = threading.Timer(seconds, answer.hang_up)
         clock.start()
         try:
             for piece in answer:
                 if isinstance(piece, Usage):
-                    tokens = piece.completion_tokens
+                    written = piece.completion_tokens
                 else:  # of an answer that is broken off, the pieces are counted
-                    tokens += 1
+                    written += 1
                     first = first or time.monotonic() - begun
         finally:
             clock.cancel()
-    return Sample(tokens, first)
+    return Sample(written, first)

@@ -347,7 +347,7 @@ def damage_weights(weights: Path) -> None:
         file.write(b"\0" * 50 + b"\1" * 50)
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, truncate, damage_header])
+@pytest.mark.parametrize("harm", [Path.unlink, truncate])
 def test_a_damaged_model_is_named(
     models: Catalog,
     folder: Path,
@@ -361,15 +361,17 @@ def test_a_damaged_model_is_named(
         open_engine(models.find(SMALL), tmp_path)
 
 
+@pytest.mark.parametrize("harm", [damage_header, damage_weights])
 def test_no_answer_of_damaged_weights_counts(
     models: Catalog,
     folder: Path,
     tmp_path: Path,
     open_: Open,  # noqa: ARG001 - it finds the engine
+    harm: Callable[[Path], None],
 ) -> None:
     """They are looked at after the first token, or while they are loaded."""
     weights = copy(models.find(SMALL), folder, tmp_path)
-    damage_weights(weights)
+    harm(weights)
     pieces: list[str | Usage] = []
 
     def hear() -> None:
