@@ -14,13 +14,14 @@ from entrypoint.common.language import _, language
 from entrypoint.common.visible import visible
 from entrypoint.compare import advice, chance, charts
 from entrypoint.compare.judge import CRITERIA
-from entrypoint.compare.report import Contender, Judging, Reply, Report, Score
+from entrypoint.compare.report import Contender, Finding, Judging, Reply, Report, Score
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent
+PROOFS = 20  # numbers named beside a sentence; report.json has all
 CHARTED = 20  # questions: of more, a bar each shows nothing
 PATTERNS = 6  # how many fills the style sheet tells apart; names stand beside them anyway
 
@@ -74,6 +75,8 @@ def _told(report: Report) -> dict[str, object]:
         "method": tuple(_method(report)),
         "trust": trust(report.judging) if report.judging else "",
         "ended": _ended,
+        "proofs": PROOFS,
+        "further": _further,
         "lang": {"zh": "zh-CN", "en": "en"}[language()],
         "costs": _costs(report.contenders),
         "shown": [
@@ -174,6 +177,12 @@ def trust(judging: Judging) -> str:
     if judging.kappa >= chance.TRUSTED:
         return told
     return f"{told} {_('With a kappa below 0.4 a judge is no better than none.')}"
+
+
+def _further(finding: Finding) -> str:
+    """Say how many numbers a sentence stands on besides those that are named."""
+    more = len(finding.evidence) - PROOFS
+    return _(" and {n} more").format(n=more) if more > 0 else ""
 
 
 def _ended(reply: Reply) -> str:
