@@ -31,8 +31,8 @@ from entrypoint.common.language import _
 
 PREFIX = "opt/llmdeploy"
 
-# What others wrote for the page: rarely renewed, so below the program, whose layer stays small.
-LIBRARIES = "entrypoint/serve/page/vendor"
+# Its scripts are renewed less often than the program, whose layer so stays small.
+PAGE = "entrypoint/serve/page"
 
 # Of the packed environment, what only serves a person at a shell.
 UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
@@ -80,8 +80,9 @@ def plan(
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
         "page",
-        laying | {"page": _digest((ROOT / LIBRARIES).iterdir()), "env": environment},
-        lambda root: shutil.copytree(ROOT / LIBRARIES, _packages(root, python) / LIBRARIES),
+        laying
+        | {"page": _digest(filter(Path.is_file, (ROOT / PAGE).rglob("*"))), "env": environment},
+        lambda root: shutil.copytree(ROOT / PAGE, _packages(root, python) / PAGE),
     )
     program = {
         "program": _digest([ROOT / "pyproject.toml", *_sources()]),
@@ -153,7 +154,7 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
     for engine in (packages / "entrypoint/engines").glob("*/"):  # an image has its own only
         if engine.name != variant.engine:
             shutil.rmtree(engine)
-    shutil.rmtree(packages / LIBRARIES)  # it has a layer of its own
+    shutil.rmtree(packages / PAGE)  # it has a layer of its own
     # The image is read-only, so bytecode is made here; it stands for its source, without docstrings
     # and columns, as each change of the program sends this layer again.
     compiler = ["-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", "-o", "2"]
