@@ -22,12 +22,15 @@ PIECE = b'"content":"'
 class Exchange:
     """One request and what came back.
 
+    `status_due` and `due` are the status and the text that it must get, None for any text.
     `patience` is how many bytes the client takes before it hangs up, None for all. `first` is in
     seconds from the request to the first piece of the answer, `ended` on the monotonic clock.
     """
 
     body: dict[str, Any] | bytes
     patience: int | None = None
+    status_due: int = 200
+    due: str | None = None
     begun: float = 0.0
     first: float = 0.0
     ended: float = 0.0
@@ -38,6 +41,10 @@ class Exchange:
         """The status, 0 for a connection that ended without one."""
         words = self.seen[:20].split()
         return int(words[1]) if len(words) > 1 else 0
+
+    def overlaps(self, begun: float, ended: float) -> bool:
+        """Tell whether it was under way in a span of time."""
+        return begun <= self.ended and self.begun <= ended
 
     @property
     def events(self) -> list[dict[str, Any]]:

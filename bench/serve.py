@@ -1,34 +1,30 @@
 #!/usr/bin/env python3
 """Measure `llmdeploy serve` beside llama.cpp's own server; run with the environment's Python.
 
-Both have the same model file, the same number of places, and take turns. Then ours alone is kept
-busy for a while by clients of whom some hang up and some talk nonsense. Prints one JSON object.
+Both have the same model file, the same number of places, and take turns. Then ours alone has a busy
+time (soak.py). Prints one JSON object.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
 
 import load
+from soak import Soak, answers, memory
 
 from entrypoint.arguments import models_folder
 from entrypoint.common import catalog
 from entrypoint.engines import llamacpp
 
 PLAN = json.loads(sys.argv[1])  # builder.bench.serve.PLAN
-MALFORMED = (b"{", b"[]", b'{"messages": 1}', b'{"messages": [], "n": 7}', b"\xff\xfe")
 
 
 def main() -> None:
@@ -48,9 +44,9 @@ def main() -> None:
                     for figure, value in _load(port, model.name, clients, PLAN["tokens"]).items():
                         found[name].setdefault(f"{figure}-{clients}", []).append(value)
         for name, (_port, pid) in servers.items():
-            found[name]["memory"] = [_memory(pid)]
-        soak = _soak(*ours, model.name) if PLAN["soak"] else None
-    print(json.dumps({"servers": found, "soak": soak}))
+            found[name]["memory"] = [memory(pid)]
+        busy = Soak(*ours, model.name, PLAN["soak"]).run(PLAN["clients"])
+    print(json.dumps({"servers": found, "soak": busy}))
 
 
 def _load(port: int, model: str, clients: int, tokens: int) -> dict[str, float]:
@@ -76,50 +72,6 @@ def _load(port: int, model: str, clients: int, tokens: int) -> dict[str, float]:
 def _per_token(exchange: load.Exchange) -> float:
     steps = exchange.tokens - 1
     return (exchange.ended - exchange.begun - exchange.first) / max(1, steps)
-
-
-def _soak(port: int, pid: int, model: str) -> dict[str, Any]:
-    """Return what happened while clients asked, hung up and talked nonsense.
-
-    Whoever asks gets a number that the answer must have: a wrong one would be somebody else's.
-    """
-    dice = random.Random(1)  # noqa: S311 (the same every time)
-    counts = {"right": 0, "wrong": 0, "aborted": 0, "malformed": 0, "refused": 0}
-    begun, settled = time.monotonic(), 0.0
-
-    def exchanges() -> Iterator[load.Exchange]:
-        while time.monotonic() - begun < PLAN["soak"]:
-            match dice.choices(("nonsense", "hang up", "ask"), (10, 15, 75))[0]:
-                case "nonsense":
-                    yield load.Exchange(dice.choice(MALFORMED))
-                case "hang up":
-                    question = load.chat(model, "Tell a long story.", 200)
-                    yield load.Exchange(question, patience=dice.randrange(1, 4000))
-                case _:
-                    number = dice.randrange(10**6, 10**7)
-                    schema = {"const": f"number {number}"}
-                    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-                    text = f"Say number {number}."
-                    yield load.Exchange(load.chat(model, text, 40, response_format=form))
-
-    for each in load.run(port, PLAN["clients"], exchanges()):
-        if isinstance(each.body, bytes):
-            counts["malformed" if each.status == http.HTTPStatus.BAD_REQUEST else "wrong"] += 1
-        elif each.patience is not None:
-            counts["aborted"] += 1
-        elif each.status != http.HTTPStatus.OK:
-            counts["refused"] += 1
-        else:
-            number = each.body["messages"][0]["content"].split()[-1].rstrip(".")
-            counts["right" if each.text == f'"number {number}"' else "wrong"] += 1
-        if not settled and time.monotonic() - begun > PLAN["soak"] / 10:
-            settled = _memory(pid)
-    return {
-        **counts,
-        "seconds": time.monotonic() - begun,
-        "settled": settled,
-        "memory": _memory(pid),
-    }
 
 
 @contextmanager
@@ -151,7 +103,7 @@ def _native(model: catalog.Model, folder: Path) -> Iterator[tuple[int, int]]:
 def _running(argv: list[str], port: int, path: str) -> Iterator[int]:
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            while not _answers(port, path):
+            while not answers(port, path):
                 if server.poll() is not None:
                     sys.exit(f"{argv[0]} ended with exit code {server.returncode}")
                 time.sleep(0.1)
@@ -160,24 +112,9 @@ def _running(argv: list[str], port: int, path: str) -> Iterator[int]:
             server.terminate()
 
 
-def _answers(port: int, path: str) -> bool:
-    with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port)) as peer:
-        peer.request("GET", path)
-        return peer.getresponse().status == http.HTTPStatus.OK
-    return False
-
-
 def _free() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
-
-
-def _memory(pid: int) -> float:
-    """Return what a process and its children have in memory, in MiB."""
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    pids = [pid, *(int(child) for path in children for child in path.read_text().split())]
-    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in pids)
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":

@@ -11,23 +11,25 @@ import lm_eval
 from attempts import BASE, MODEL, attempt, require
 from gguf import GGUFReader
 from lm_eval.tasks import TaskManager
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
-from transformers.integrations.ggml import convert_gguf_tokenizer
-
-VOCABULARY = ("tokens", "merges", "token_type", "scores", "bos_token_id", "eos_token_id")
 
 
 def _tokenizer(place: Path) -> Path:
     """Save the tokenizer of the model as the harness reads it; it has none of its own."""
     fields = GGUFReader(os.environ["WEIGHTS"]).fields
-    names = {"tokenizer_type": "model", **{name: name for name in VOCABULARY}}
-    told = {
-        key: fields[f"tokenizer.ggml.{name}"].contents()
-        for key, name in names.items()
-        if f"tokenizer.ggml.{name}" in fields
-    }
-    backend, _more = convert_gguf_tokenizer(fields["general.architecture"].contents(), told)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"].contents()]
+    words = Tokenizer(
+        BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=merges)
+    )
+    words.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    words.decoder = ByteLevelDecoder()
+    end = tokens[fields["tokenizer.ggml.eos_token_id"].contents()]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=end)
     tokenizer.chat_template = fields["tokenizer.chat_template"].contents()
     tokenizer.save_pretrained(place)
     return place

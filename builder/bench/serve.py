@@ -15,6 +15,7 @@ from builder.stage.run import run
 from entrypoint.common.language import _
 
 LEVELS = (1, 4, 16)  # clients
+BACK = 15  # seconds
 # What bench/serve.py is given to do; `soak` is in seconds.
 PLAN: dict[str, Any] = {
     "model": None,
@@ -68,8 +69,16 @@ def promises(found: Found) -> list[Promise]:
             busy["memory"] / busy["settled"],
             high=1.05,
         ),
+        Promise(_("wrong answers in the busy time"), busy["wrong"], high=0),
         Promise(
-            _("wrong or refused answers in the busy time"), busy["wrong"] + busy["refused"], high=0
+            _("refused or unanswered requests in the busy time"),
+            busy["refused"] + busy["unanswered"],
+            high=0,
+        ),
+        Promise(
+            _("seconds until the engine answers again after it was stopped or killed"),
+            max(seconds for _blow, seconds in busy["blows"]),
+            high=BACK,
         ),
     ]
 
@@ -93,8 +102,11 @@ def table(found: Found) -> str:
 
 def soak(busy: Found) -> str:
     """Return in a sentence what happened in the busy time."""
+    told = {**busy, "clients": PLAN["clients"], "minutes": busy["seconds"] / 60}
+    told["back"] = ", ".join(f"{blow} {seconds:.1f} s" for blow, seconds in busy["blows"])
     return _(
         "{minutes:.0f} minutes with {clients} clients: {right} right answers, {aborted} hung up,"
-        " {malformed} malformed and refused, {wrong} wrong, {refused} not answered;"
-        " {settled:.0f} MiB after a tenth of it, {memory:.0f} MiB at its end."
-    ).format(minutes=busy["seconds"] / 60, clients=PLAN["clients"], **busy)
+        " {hostile} hostile and refused, {interrupted} told to come again while the engine was"
+        " loaded, {wrong} wrong, {refused} refused, {unanswered} not answered; the engine was back"
+        " after {back}; {settled:.0f} MiB after a tenth of it, {memory:.0f} MiB at its end."
+    ).format(**told)

@@ -4,7 +4,8 @@ from typing import Any
 from builder.bench import engines, serve
 
 CALM = {
-    "right": 900, "wrong": 0, "aborted": 180, "malformed": 120, "refused": 0,
+    "right": 900, "wrong": 0, "aborted": 180, "hostile": 240, "refused": 0,
+    "interrupted": 30, "unanswered": 0, "blows": [["SIGSTOP", 6.5], ["SIGKILL", 4.5]],
     "seconds": 600.0, "settled": 700.0, "memory": 705.0,
 }  # fmt: skip
 
@@ -46,9 +47,18 @@ def test_memory_that_grows_and_answers_that_are_wrong_are_told() -> None:
     assert len(broken(found(memory=740.0))) == 1
     assert len(broken(found(wrong=1))) == 1
     assert len(broken(found(refused=1))) == 1
+    assert len(broken(found(unanswered=1))) == 1
+
+
+def test_an_engine_that_stays_away_is_told() -> None:
+    away: Any = {"blows": [["SIGSTOP", 6.5], ["SIGKILL", 15.5]]}
+    (title,) = broken(found(**away))
+    assert "stopped or killed" in title
 
 
 def test_the_page_has_both_servers_and_the_busy_time() -> None:
     table = serve.table(found(rate=98))
     assert "| 16 at once: tokens/s | 0.98 | 98.0 | 100.0 |" in table
-    assert "10 minutes with 16 clients: 900 right answers" in serve.soak(CALM)
+    told = serve.soak(CALM)
+    assert "10 minutes with 16 clients: 900 right answers" in told
+    assert "SIGSTOP 6.5 s, SIGKILL 4.5 s" in told
