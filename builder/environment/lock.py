@@ -24,6 +24,7 @@ from builder.environment import conda
 from builder.settings import ROOT, Settings
 from builder.stage import receipt, report
 from builder.stage.run import run
+from entrypoint.common import files
 from entrypoint.common.errors import CommandFailed, DownloadFailure, LockDrift
 from entrypoint.common.language import _
 
@@ -53,9 +54,7 @@ def write(settings: Settings, env: Path = ENV, *, renew: bool = False) -> None:
             continue
         if lock.name not in (SOURCES, NPM):
             text = _header(env, intents) + text
-        scratch = lock.with_name(f".{lock.name}.tmp")
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, lock)
+        files.write(lock, text.encode())
 
 
 def check(_settings: Settings, env: Path = ENV) -> None:

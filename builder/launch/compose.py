@@ -16,6 +16,7 @@ from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage import report
 from builder.stage.run import run
+from entrypoint.common import table
 from entrypoint.common.errors import CommandFailed, ConfigFailure
 from entrypoint.common.language import _
 
@@ -89,7 +90,7 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the containers of the service, their state and their image."""
     rows = [(each.name, _state(each, deployment), _image(each)) for each in _containers(deployment)]
-    service.table([(_("container"), _("state"), _("image")), *rows])
+    print(table.columns([(_("container"), _("state"), _("image")), *rows]))
 
 
 def teardown(settings: Settings, deployment: Deployment) -> None:

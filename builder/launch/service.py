@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,15 +80,3 @@ def require_keys(deployment: Deployment, target: str) -> None:
                 file='"deploy.keys"'
             ),
         )
-
-
-def table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns that line up, Chinese included."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
-        )
-        print("  ".join(cells).rstrip())

@@ -13,6 +13,7 @@ from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage import receipt
 from builder.stage.run import run
+from entrypoint.common import table
 from entrypoint.common.errors import NotReady, Refused
 from entrypoint.common.language import _
 
@@ -88,19 +89,21 @@ def status(_settings: Settings, deployment: Deployment) -> None:
     stack = Stack(deployment)
     stack.check()
     nodes = {node.id: node.attrs["Description"]["Hostname"] for node in stack.manager.nodes.list()}
-    service.table(
-        [
-            (_("replica"), _("node"), _("state"), _("image")),
-            *(
-                (
-                    str(task["Slot"]),
-                    nodes.get(task.get("NodeID"), "-"),
-                    task["Status"]["State"],
-                    task["Spec"]["ContainerSpec"]["Image"],
-                )
-                for task in stack.tasks()
-            ),
-        ]
+    print(
+        table.columns(
+            [
+                (_("replica"), _("node"), _("state"), _("image")),
+                *(
+                    (
+                        str(task["Slot"]),
+                        nodes.get(task.get("NodeID"), "-"),
+                        task["Status"]["State"],
+                        task["Spec"]["ContainerSpec"]["Image"],
+                    )
+                    for task in stack.tasks()
+                ),
+            ]
+        )
     )
 
 

@@ -26,6 +26,7 @@ from entrypoint.common.errors import (
     UnknownModel,
     UsageFailure,
 )
+from entrypoint.common.files import write
 from entrypoint.common.language import _
 
 HUB: Final = re.compile(
@@ -246,7 +247,7 @@ def _record(
             _("Give this one another name: --name NAME"),
         )
     entries = {**intents.tables(intents.LOCAL), name: table}
-    intents.write(intents.LOCAL, LOCAL_HEADER + _toml(entries))
+    write(intents.LOCAL, (LOCAL_HEADER + _toml(entries)).encode())
     if all(file.sha256 for file in chosen):
         intents.record(name, chosen, intents.LOCAL_LOCK)
     report.say(_("recorded as {name} in models/local.toml").format(name=name))

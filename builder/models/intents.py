@@ -6,7 +6,6 @@ these decide whether it is the right one.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from builder.settings import ROOT
 from entrypoint.common import tomlfile
 from entrypoint.common.catalog import NO_ADVICE, THINK, ModelFile, SamplingAdvice
 from entrypoint.common.errors import ConfigFailure, UnknownModel
+from entrypoint.common.files import write
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 
@@ -301,11 +301,4 @@ def record(model: str, files: Iterable[ModelFile], path: Path | None = None) -> 
         for name in sorted(entries)
         for file in entries[name]
     ]
-    write(path, HEADER + "".join(lines))
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file of this folder anew, in one step."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    write(path, (HEADER + "".join(lines)).encode())

@@ -28,11 +28,12 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from builder.environment import wheelhouse
 from builder.models.intents import Dir, HuggingFace, ModelScope, Source, Url, Wheel
 from builder.settings import ROOT
-from builder.stage import disk, receipt
+from builder.stage import receipt
 from builder.stage.download import ATTEMPTS, CHUNK, NO_ENTRY, PASSING, WAIT, download, no_entry
 from builder.stage.run import run
 from entrypoint.common.catalog import ModelFile
 from entrypoint.common.errors import CommandFailed, DiskFull, DownloadFailure, HashMismatch
+from entrypoint.common.files import FULL
 from entrypoint.common.language import _
 
 PARALLEL: Final = 4  # files, or parts of one, at once
@@ -302,7 +303,7 @@ def _modelscope() -> Iterator[None]:
         yield
     except FileDownloadError as error:
         for path, reason in error.failed_files.items():
-            if isinstance(reason, OSError) and reason.errno in disk.FULL:
+            if isinstance(reason, OSError) and reason.errno in FULL:
                 raise OSError(reason.errno, reason.strerror, path) from None
         reasons = [f"{path}: {_line(reason)}" for path, reason in error.failed_files.items()]
         raise DownloadFailure("; ".join(reasons)) from None

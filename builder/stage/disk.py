@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
+from entrypoint.common import files
 from entrypoint.common.errors import DiskFull
 from entrypoint.common.language import _
-
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
 
 
 def is_full(output: str) -> bool:
     """Tell whether what a program printed says that the disk is full."""
-    return any(os.strerror(number).lower() in output.lower() for number in FULL)
+    return any(os.strerror(number).lower() in output.lower() for number in files.FULL)
 
 
 def require(folder: Path, size: int) -> None:
@@ -40,9 +37,6 @@ def guard(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in files.FULL:
             raise
-        raise DiskFull(
-            _("The disk became full while writing {path}.").format(path=target),
-            next=_("Free some space and run the same task again."),
-        ) from None
+        raise files.full(target) from None

@@ -11,8 +11,8 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
-from builder.stage import disk
-from entrypoint.common.errors import DiskFull, Failure, NotWritable, UsageFailure
+from entrypoint.common import files
+from entrypoint.common.errors import Failure, NotWritable, UsageFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 from entrypoint.common.visible import visible
@@ -93,11 +93,8 @@ def _explain(error: Exception) -> Failure:
     match error:
         case Failure():
             return error
-        case OSError(errno=number) if number in disk.FULL:
-            return DiskFull(
-                _("The disk is full: {path}.").format(path=error.filename),
-                next=_("Free some space and run the same task again; it goes on where it was."),
-            )
+        case OSError(errno=number) if number in files.FULL:
+            return files.full(error.filename)
         case OSError(errno=number) if number in REFUSALS:
             return NotWritable(
                 _("{path} cannot be written: {reason}.").format(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from entrypoint.common import files
 from entrypoint.common.errors import ConfigFailure, DamagedModel, UnknownModel
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
@@ -143,11 +143,8 @@ def load(folder: Path) -> Catalog:
 def dump(catalog: Catalog, folder: Path) -> None:
     """Write `folder`/catalog.json in one step; equal catalogues give equal bytes."""
     data = {"schema": SCHEMA, **dataclasses.asdict(catalog)}
-    scratch = folder / ".catalog.json.tmp"
-    scratch.write_text(
-        json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    os.replace(scratch, folder / "catalog.json")
+    text = json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    files.write(folder / "catalog.json", text.encode())
 
 
 def _model(entry: dict[str, Any]) -> Model:

@@ -19,9 +19,18 @@ from entrypoint.common.language import _
 # What a file system without locks says. NFS locks nothing that is not open for writing, as a
 # folder never is (EBADF).
 LOCKLESS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
 # Why a file cannot be replaced, and perhaps still be written: it is mounted by itself, its folder
 # is another user's or read-only, or its name leaves no room for that of a scratch file.
 IRREPLACEABLE: Final = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
+
+def full(path: Path | str) -> DiskFull:
+    """Return the failure to write `path` for want of space."""
+    return DiskFull(
+        _("The disk is full: {path}.").format(path=path),
+        next=_("Free some space and run the same command again."),
+    )
 
 
 @contextmanager
@@ -30,11 +39,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                _("The disk is full: {path}.").format(path=path),
-                next=_("Free some space and run the same command again."),
-            ) from None
+        if error.errno in FULL:
+            raise full(path) from None
         raise NotWritable(
             _("{path} cannot be written: {reason}.").format(path=path, reason=error.strerror),
             next=_("Choose a folder that this user may write; in a container, a mounted one."),

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from builder.launch import alibaba, ready, service
+from builder.launch import alibaba, ready
 from builder.launch.alibaba import call, find
 from builder.launch.deployment import Deployment, Dsw
 from builder.settings import Settings
+from entrypoint.common import table
 from entrypoint.common.errors import ConfigFailure, NotReady
 from entrypoint.common.language import _
 
@@ -60,7 +61,7 @@ def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the instance, its specification and its address."""
     found = DswInstance(deployment, _table(deployment)).look()
     row = (found.status, found.ecs_spec, found.instance_url) if found else ("-", "-", "-")
-    service.table([(_("state"), _("type"), _("address")), tuple(map(str, row))])
+    print(table.columns([(_("state"), _("type"), _("address")), tuple(map(str, row))]))
 
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:

@@ -18,6 +18,7 @@ from builder.launch.alibaba import call, find
 from builder.launch.deployment import Deployment, Eas
 from builder.settings import Settings
 from builder.stage import report
+from entrypoint.common import table
 from entrypoint.common.errors import ConfigFailure, NotReady
 from entrypoint.common.language import _
 
@@ -63,7 +64,7 @@ def status(_settings: Settings, deployment: Deployment) -> None:
         if found
         else ("-", "-", "-")
     )
-    service.table([(_("state"), _("replicas"), _("address")), tuple(map(str, row))])
+    print(table.columns([(_("state"), _("replicas"), _("address")), tuple(map(str, row))]))
 
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:

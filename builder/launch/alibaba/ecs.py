@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import Any, Final
 from uuid import uuid4
 
-from builder.launch import alibaba, ready, service
+from builder.launch import alibaba, ready
 from builder.launch.alibaba import call, userdata
 from builder.launch.deployment import Deployment, Ecs
 from builder.settings import Settings
 from builder.stage import receipt, report
+from entrypoint.common import table
 from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, Refused
 from entrypoint.common.language import _
 
@@ -77,7 +78,7 @@ def status(_settings: Settings, deployment: Deployment) -> None:
         (each.instance_id, each.status, _address(each) or "-", each.instance_type)
         for each in region.machines()
     ]
-    service.table([(_("machine"), _("state"), _("address"), _("type")), *rows])
+    print(table.columns([(_("machine"), _("state"), _("address"), _("type")), *rows]))
 
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:
