@@ -82,14 +82,18 @@ def models(lang: str) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-def fields() -> None:
+FIELD_HEADS = {"en": ("Field", "heeded", "no effect"), "zh": ("字段", "生效", "不起作用")}
+
+
+def fields(lang: str) -> None:
     """Print what becomes of each field of a request, from the types that requests are read by."""
     unheeded = set(wire.UNHEEDED)
-    print("| Field | `/v1/chat/completions` | `/v1/completions` |\n|---|---|---|")
+    head, heeded, ignored = FIELD_HEADS[lang]
+    print(f"| {head} | `/v1/chat/completions` | `/v1/completions` |\n|---|---|---|")
     kinds = (wire.ChatRequest, wire.CompletionRequest)
     names = [{each.name for each in msgspec.structs.fields(kind)} for kind in kinds]
     for name in sorted(names[0] | names[1]):
-        effect = "no effect" if name in unheeded else "heeded"
+        effect = ignored if name in unheeded else heeded
         cells = (effect if name in known else "-" for known in names)
         print(f"| `{name}` | {' | '.join(cells)} |")
 
