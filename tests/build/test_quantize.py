@@ -369,11 +369,23 @@ def test_a_file_without_a_template_needs_one(checkout: Checkout, small: Path) ->
     assert catalog.load(checkout.ready).find(None).chat_template == "chatml"
 
 
-def test_a_checkpoint_is_converted_quantized_and_answers(
+SHARDS = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+assert model.config.tie_word_embeddings
+model.save_pretrained(sys.argv[1], max_shard_size="100MB")
+"""
+
+
+def test_a_checkpoint_in_parts_is_converted_quantized_and_answers(
     settings: Settings, checkout: Checkout, small: Path, ask: Callable[[Path, str], str]
 ) -> None:
     python = convert.environment(settings) / "bin/python"
     checkpoint.of_gguf(small, checkout.raw, python)
+    subprocess.run([python, "-c", SHARDS, checkout.raw], check=True)
+    (checkout.raw / "model.safetensors").unlink(missing_ok=True)
+    assert len(list(checkout.raw.glob("model-*.safetensors"))) > 1
     checkout.describe("checkpoint")
     done = checkout.quantize()
     assert done.returncode == 0, done.stderr

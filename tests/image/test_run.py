@@ -70,6 +70,16 @@ def test_too_little_memory_is_told_before_loading(run: Run) -> None:
     assert done.stdout == ""
 
 
+def test_a_mounted_file_answers_without_a_build(run: Run, built: Settings) -> None:
+    weights = built.ready_dir / "smollm2-135m/model.gguf"
+    mount = ["-v", f"{weights}:/models/my.gguf:ro"]
+    done = run("chat", "--model", "my", flags=mount, text="Say hello.\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    listed = run("models", flags=mount)
+    assert "my is a mounted file; its hash is unknown." in listed.stdout
+
+
 @EVERY_IMAGE
 def test_a_truncated_model_is_told_before_loading(
     run: Run, derive: Callable[[str], str], tmp_path: Path, built: Settings
