@@ -20,12 +20,17 @@ MODELS = f"""
   supports_tools: true
 """
 
+SERVED = (
+    *("--model", "served", "--key", KEY),
+    *("--option", "max_tokens", "64", "--option", "temperature", "0"),
+)
+
 
 def _llm(*words: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "extra-openai-models.yaml").write_text(MODELS)
         done = subprocess.run(
-            [sys.executable, "-m", "llm", "prompt", "--model", "served", "--key", KEY, *words],
+            [sys.executable, "-m", "llm", "prompt", *SERVED, *words],
             env={**os.environ, "LLM_USER_PATH": folder},
             capture_output=True,
             text=True,
@@ -36,22 +41,21 @@ def _llm(*words: str) -> str:
 
 
 def _streamed() -> None:
-    require(holds=_llm(SHORT, "--option", "max_tokens", "16").strip(), why="no text")
+    require(holds=_llm(SHORT).strip(), why="no text")
 
 
 def _whole() -> None:
-    words = ("--no-stream", "--option", "max_tokens", "16")
-    require(holds=_llm(SHORT, *words).strip(), why="no text")
+    require(holds=_llm(SHORT, "--no-stream").strip(), why="no text")
 
 
 def _schema() -> None:
-    words = ("--schema", "city, country", "--option", "max_tokens", "64")
-    require(holds="city" in json.loads(_llm(QUESTION, *words)), why="no city")
+    answer = _llm(QUESTION, "--schema", "city, country")
+    require(holds="city" in json.loads(answer), why="no city")
 
 
 def _tools() -> None:
-    require(holds=_llm("--tool", "llm_version", "--option", "max_tokens", "64",
-                       "Which version of llm is this?").strip(), why="no text")  # fmt: skip
+    answer = _llm("Which version of llm is this?", "--tool", "llm_version")
+    require(holds=answer.strip(), why="no text")
 
 
 attempt(
