@@ -332,6 +332,20 @@ def teardown(_: Context, target: str, file: str = "") -> None:
 
 
 @stage(
+    positional=("database",),
+    help={
+        "database": _("vulnerabilities in OSV's form: all.zip of an ecosystem, or JSON"),
+        "engine": ENGINE,
+    },
+)
+def audit(_: Context, database: str = "", engine: str = "") -> None:
+    """Look up the image's parts in a database of vulnerabilities that you name."""
+    from builder.image import audit as stage_
+
+    stage_.audit(settings.load(engine), Path(database) if database else None)
+
+
+@stage(
     help={
         "output": _("folder to write, which does not exist yet"),
         "since": _("earlier export that the other machine has loaded: only what is new is written"),

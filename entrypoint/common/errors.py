@@ -190,6 +190,12 @@ class Unverified(Failure):
     code, meaning = 32, "a signature or a provenance is missing, or of another key or recipe"
 
 
+class Vulnerable(Failure):
+    """Something in the image has a vulnerability that a database knows."""
+
+    code, meaning = 33, "a part of the image has a known vulnerability"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "success",
     Failure.code: Failure.meaning,
