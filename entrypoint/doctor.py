@@ -27,7 +27,7 @@ from entrypoint.engines import Backend, weights
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One line of the report: `facts` for programs, `text` for people, `problem` if it is ill."""
+    """One line of the report: `facts` for programs, `text` for people, `problem` if any."""
 
     name: str
     text: str
@@ -77,15 +77,15 @@ def _program(engine: Backend | None) -> Diagnosis:
 
 
 def _cpu(engine: Backend | None) -> Diagnosis:
-    found = machine.cpu()
-    facts = {"model": found.model, "flags": sorted(found.flags)}
+    processor = machine.cpu()
+    facts = {"model": processor.model, "flags": sorted(processor.flags)}
     try:
         chosen = engine.kernels() if engine else None
     except Failure as problem:
-        return Diagnosis("cpu", found.model, {**facts, "kernels": None}, problem)
+        return Diagnosis("cpu", processor.model, {**facts, "kernels": None}, problem)
     text = _("{model}, kernels for {kernels}") if chosen else "{model}"
     return Diagnosis(
-        "cpu", text.format(model=found.model, kernels=chosen), {**facts, "kernels": chosen}
+        "cpu", text.format(model=processor.model, kernels=chosen), {**facts, "kernels": chosen}
     )
 
 
@@ -95,15 +95,15 @@ def _threads() -> Diagnosis:
 
 
 def _memory() -> Diagnosis:
-    found = machine.memory()
-    if found.available is None:
+    memory = machine.memory()
+    if memory.available is None:
         text = _("unknown, so a model that does not fit cannot be refused")
-    elif found.limit is None:
+    elif memory.limit is None:
         text = _("{total}, {available} free")
     else:
         text = _("{total}, this container {limit}, {available} free")
-    sizes = {name: machine.size(amount) for name, amount in dataclasses.asdict(found).items()}
-    return Diagnosis("memory", text.format(**sizes), dataclasses.asdict(found))
+    sizes = {name: machine.size(amount) for name, amount in dataclasses.asdict(memory).items()}
+    return Diagnosis("memory", text.format(**sizes), dataclasses.asdict(memory))
 
 
 def _scratch() -> Diagnosis:

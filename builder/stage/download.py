@@ -48,7 +48,7 @@ HOPELESS: Final = (
 
 
 class Advance(Protocol):
-    """Is told of `count` more bytes (negative: a part was thrown away) of `total`, if known."""
+    """Called with `count` more bytes (negative: a part was thrown away) of `total`, if known."""
 
     def __call__(self, count: int, total: int | None) -> object:
         """Count some bytes."""
@@ -147,7 +147,7 @@ class _Part:
 
     @property
     def length(self) -> int:
-        """What is there, in bytes."""
+        """The number of bytes downloaded so far."""
         return os.fstat(self.stream.fileno()).st_size
 
     @property
@@ -158,7 +158,7 @@ class _Part:
         return self.sha256 is None or receipt.sha256(self.path) == self.sha256
 
     def expect(self, sha256: str | None, size: int | None, progress: Advance) -> None:
-        """Tell what the whole must be; keep what is there if that can be checked in the end.
+        """Set what the whole must be; keep earlier bytes if they can be checked in the end.
 
         Raises DiskFull if there is no room for the rest.
         """
@@ -170,7 +170,7 @@ class _Part:
             disk.require(self.path.parent, size - self.length)
 
     def clear(self) -> None:
-        """Throw away what is there."""
+        """Discard what was downloaded so far."""
         self.progress(-self.length, self.size)
         self.stream.truncate(0)
 
@@ -223,7 +223,7 @@ def _deliver(url: str, part: _Part) -> None:
 
 
 def _persist(url: str, part: _Part) -> None:
-    """Ask a mirror until all is there, or until it brings nothing new."""
+    """Ask a mirror until the file is complete or a request brings nothing new."""
     fetch = _copy if urlsplit(url).scheme == "file" else _request
     while part.length != part.size:
         before = part.length
@@ -286,7 +286,7 @@ def _request(url: str, part: _Part) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what happened in the end: the libraries wrap it several times over."""
+    """Return the innermost cause: the libraries wrap it several times over."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(error) or type(error).__name__
@@ -339,7 +339,7 @@ def _require_plain(url: str, answer: requests.Response) -> None:
 
 
 def no_entry(status: int) -> str:
-    """Say what a server wants that refuses this user: `status` is one of NO_ENTRY."""
+    """Say why a server refuses this user: `status` is one of NO_ENTRY."""
     if status == codes.unauthorized:
         advice = _(
             "a token is missing (HF_TOKEN, MODELSCOPE_API_TOKEN, ~/.netrc), or it does not exist"
@@ -354,11 +354,11 @@ def _extent(answer: requests.Response) -> tuple[int | None, int | None]:
     if answer.status_code == codes.ok:
         length = answer.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"bytes (?:\*|(?P<start>\d+)-\d+)/(?:\*|(?P<total>\d+))",
         answer.headers.get("Content-Range", ""),
     )
-    start, total = found.group("start", "total") if found else (None, None)
+    start, total = match.group("start", "total") if match else (None, None)
     return int(start) if start else None, int(total) if total else None
 
 

@@ -47,7 +47,7 @@ class _Meaning(ast.NodeTransformer):
         """Take it out."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Take out docstrings, and what is said to the person in front."""
+        """Take out docstrings and progress messages."""
         saying = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "report.say"
         if saying or isinstance(node.value, ast.Constant):
             return None
@@ -78,7 +78,7 @@ class _Meaning(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        """Leave something where a statement's body was all talk."""
+        """Keep a body valid where everything in it was taken out."""
         super().generic_visit(node)
         if getattr(node, "body", True) == []:
             node.body = [ast.Pass()]  # type: ignore[attr-defined]

@@ -391,7 +391,7 @@ class Chat:
         self._talk.forgotten.clear()
         self._stopped = ""
         self._keep()
-        self._say(_("The conversation is forgotten; what the model is told beforehand stays."))
+        self._say(_("The conversation is forgotten; the system prompt stays."))
 
     def _save(self, rest: str) -> None:
         path = _path(rest)

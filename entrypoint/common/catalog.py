@@ -92,15 +92,15 @@ class Catalog:
 
     def find(self, name: str | None) -> Model:
         """Return the model called `name` (None: the default); raise UnknownModel otherwise."""
-        wanted = name or self.default
+        key = name or self.default
         for model in self.models:
-            if model.name == wanted:
+            if model.name == key:
                 return model
         names = [model.name for model in self.models]
         raise UnknownModel(
-            _("There is no model called {name}.").format(name=wanted),
+            _("There is no model called {name}.").format(name=key),
             _("Models here: {names}.").format(names=", ".join(names)),
-            did_you_mean(names, wanted),
+            did_you_mean(names, key),
         )
 
 

@@ -33,7 +33,7 @@ class UsageFailure(Failure):
 
 
 class UnknownModel(Failure):
-    """A model was named that is not there."""
+    """The named model does not exist."""
 
     code, meaning = 3, "the model is not in the catalogue"
 
@@ -45,13 +45,13 @@ class ConfigFailure(Failure):
 
 
 class HashMismatch(Failure):
-    """Bytes came that are not the locked ones."""
+    """What was downloaded is not what the lock names."""
 
     code, meaning = 5, "content does not match its locked hash"
 
 
 class DownloadFailure(Failure):
-    """Bytes did not come, or not all."""
+    """A download failed or stayed incomplete."""
 
     code, meaning = 6, "no source delivered the whole file"
 
@@ -69,7 +69,7 @@ class DiskFull(Failure):
 
 
 class NoContainerEngine(Failure):
-    """Docker is not there or does not run."""
+    """Docker is not installed or not running."""
 
     code, meaning = 9, "no container engine answers"
 
@@ -117,7 +117,7 @@ class StageMissing(Failure):
 
 
 class UnsupportedCpu(Failure):
-    """Not even the least of the kernels runs on this CPU."""
+    """The CPU cannot run even the most basic kernel."""
 
     code, meaning = 17, "the CPU lacks the needed instructions"
 
@@ -147,7 +147,7 @@ class MessageTooLong(Failure):
 
 
 class AddressInUse(Failure):
-    """Nobody can listen on the address that was asked for."""
+    """The requested address cannot be listened on."""
 
     code, meaning = 22, "the address to serve on is taken, or not this machine's"
 
@@ -163,13 +163,13 @@ class NotSupported(Failure):
 
 
 class EndpointFailure(Failure):
-    """A model that somebody else serves did not answer."""
+    """A model behind an endpoint did not answer."""
 
     code, meaning = 24, "an endpoint refused a request or broke off an answer"
 
 
 class BrokenAnswer(EndpointFailure):
-    """What such a model began to answer breaks off, or is no answer; others may be."""
+    """An endpoint's answer broke off or was malformed; other answers may be fine."""
 
 
 class NotReady(Failure):
@@ -179,13 +179,13 @@ class NotReady(Failure):
 
 
 class Refused(Failure):
-    """A registry, a cluster or a cloud said no."""
+    """A registry, a cluster or a cloud refused a request."""
 
     code, meaning = 31, "a registry, cluster or cloud refused a request"
 
 
 class Unverified(Failure):
-    """An image is not what somebody with the key has signed."""
+    """An image does not match its signature."""
 
     code, meaning = 32, "a signature or a provenance is missing, or of another key or recipe"
 

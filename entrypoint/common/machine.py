@@ -65,7 +65,9 @@ def peak(root: Path = ROOT) -> int:
     me = root / "proc/self"
     children = " ".join(_text(path) for path in me.glob("task/*/children")).split()
     statuses = [_text(folder / "status") for folder in (me, *(root / "proc" / n for n in children))]
-    return sum(1024 * int(found) for found in re.findall(r"VmHWM:\s+(\d+) kB", "\n".join(statuses)))
+    return sum(
+        1024 * int(kibibytes) for kibibytes in re.findall(r"VmHWM:\s+(\d+) kB", "\n".join(statuses))
+    )
 
 
 def threads(root: Path = ROOT, cpus: Collection[int] | None = None) -> int:
@@ -108,11 +110,11 @@ def require_memory(
 
     `beside` is what other models are going to take, in bytes.
     """
-    found = memory(root)
+    budget = memory(root)
     needed = need(model, parallel, context)
-    if found.available is None or beside + needed <= found.available:
+    if budget.available is None or beside + needed <= budget.available:
         return
-    if found.limit is None:
+    if budget.limit is None:
         why = _("This machine has {total}, of which {available} are free.")
     else:
         why = _("This container may use {limit}, of which {available} are free.")
@@ -122,10 +124,10 @@ def require_memory(
             name=each.name, need=size(need(each, parallel, context))
         )
         for each in sorted(catalog.models, key=lambda other: other.memory, reverse=True)
-        if beside + need(each, parallel, context) <= found.available
+        if beside + need(each, parallel, context) <= budget.available
     ][:1]
-    if found.limit is not None and (found.total is None or beside + needed <= found.total):
-        taken = max(0, found.limit - found.available)
+    if budget.limit is not None and (budget.total is None or beside + needed <= budget.total):
+        taken = max(0, budget.limit - budget.available)
         ways.append(
             _("Give the container more: docker run -m {mebibytes}m").format(
                 mebibytes=-(-(beside + needed + taken) // STEP) * STEP // 2**20
@@ -134,9 +136,9 @@ def require_memory(
     raise NotEnoughMemory(
         _("{name} needs {need} of memory.").format(name=model.name, need=size(needed)),
         why.format(
-            total=size(found.total),
-            limit=size(found.limit),
-            available=size(found.available),
+            total=size(budget.total),
+            limit=size(budget.limit),
+            available=size(budget.available),
         ),
         "\n  ".join(ways) or _("It takes a machine with more memory."),
     )

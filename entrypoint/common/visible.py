@@ -15,5 +15,5 @@ def visible(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, whoever wrote it."""
+    """Write a line of any origin to standard error."""
     print(visible(text), file=sys.stderr, flush=True)

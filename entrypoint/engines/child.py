@@ -76,7 +76,7 @@ class Child:
     def death(self) -> Failure:
         """Say why it is gone."""
         try:
-            code = self._process.wait(5)  # the kernel closes its sockets before it is a corpse
+            code = self._process.wait(5)  # the kernel closes its sockets before it has exited
         except subprocess.TimeoutExpired:
             return EngineCrashed(_("The inference engine broke off the connection."), self._tail())
         if self._given_up:

@@ -234,7 +234,7 @@ def test_what_is_changed_without_an_answer_is_said() -> None:
     assert heard[2::2] == [
         "[The model is told this from now on.]",
         "[The model is told nothing beforehand any more.]",
-        "[The conversation is forgotten; what the model is told beforehand stays.]",
+        "[The conversation is forgotten; the system prompt stays.]",
     ]
 
 

@@ -1,8 +1,8 @@
 """The engine `openvino`: OpenVINO GenAI's scheduler, which computes many answers in one pass.
 
 It works in a child process: a step of the library holds Python's lock for as long as it computes,
-and a crash of it is so a message of ours. Each request has a socket of its own, handed over to the
-child; closing it stops the computation.
+and so its crash becomes an error message of ours. Each request has a socket of its own, handed over
+to the child; closing it stops the computation.
 """
 
 from __future__ import annotations
