@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from invoke import Context
@@ -24,16 +25,28 @@ TEMPLATE = _("chat template, if the file has none: Jinja, or chatml")
 
 @stage(
     positional=("model",),
-    help={"model": MODEL, "name": NAME, "chat-template": TEMPLATE},
+    help={
+        "model": MODEL,
+        "name": NAME,
+        "chat-template": TEMPLATE,
+        "no-mirrors": _("ask none of the mirrors in llmdeploy.toml: make everything here"),
+    },
 )
-def up(_: Context, model: str = "", name: str = "", chat_template: str = "") -> None:
+def up(
+    _: Context,
+    model: str = "",
+    name: str = "",
+    chat_template: str = "",
+    no_mirrors: bool = False,
+) -> None:
     """From nothing to a chat: container engine, environment, model, image."""
     from builder import up as flow
     from builder.models import addresses
 
     if model or name or chat_template:
         model = addresses.resolve(model, name=name, chat_template=chat_template).name
-    flow.up(settings.load(), model)
+    chosen = settings.load()
+    flow.up(replace(chosen, mirrors=()) if no_mirrors else chosen, model)
 
 
 @stage()
@@ -216,16 +229,22 @@ def image_size(_: Context, engine: str = "") -> None:
         "check": _("only report drift and what Debian has replaced, write nothing"),
         "renew": _("take the newest versions that fit the intents"),
         "models": _("record the hashes of this model from its hub instead"),
+        "engine": _("compile the engine and record the hash of its wheel instead"),
     }
 )
-def lock(_: Context, check: bool = False, renew: bool = False, models: str = "") -> None:
+def lock(
+    _: Context, check: bool = False, renew: bool = False, models: str = "", engine: bool = False
+) -> None:
     """Regenerate the locks from their intent files; --check only reports drift."""
+    from builder.environment import engine as engines
     from builder.environment import lock as locks
     from builder.models import fetch as stage_
 
-    at_most_one({"--check": check, "--renew": renew, "--models": models})
+    at_most_one({"--check": check, "--renew": renew, "--models": models, "--engine": engine})
     if models:
         stage_.lock(models)
+    elif engine:
+        engines.record(settings.load())
     elif check:
         locks.check(settings.load())
         locks.tell_replaced()

@@ -38,9 +38,10 @@ class Settings:
     engine: str = variants.DEFAULT
     image: str = "llmdeploy"
     base: str = ""  # name@sha256:... of a base image; empty: built from Debian's packages
-    # Where Debian's archives lie as debian/ and debian-security/, for what apt cannot deliver.
+    # Where Debian's archives lie as debian/ and debian-security/, for what apt cannot deliver, and
+    # the engine's wheel as sha256/HASH.
     mirrors: tuple[str, ...] = ()
-    locked: bool = False  # whether nothing may stand in for a Debian package that is gone
+    locked: bool = False  # whether nothing may stand in for a locked package, or the compiler
 
     @property
     def dist_dir(self) -> Path:

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from builder.settings import ROOT
 from entrypoint.common import tomlfile
@@ -91,10 +91,15 @@ def packages(group: str) -> list[Package]:
 
 def dump(packages: Iterable[Package]) -> str:
     """Return the lock's text for `packages`."""
+    return tables("package", sorted(packages, key=lambda each: each.name))
+
+
+def tables(name: str, records: Iterable[Any]) -> str:
+    """Return dataclasses as an array of TOML's tables."""
     return "".join(
-        "\n[[package]]\n"
+        f"\n[[{name}]]\n"
         + "".join(f"{key} = {_toml(value)}\n" for key, value in dataclasses.asdict(each).items())
-        for each in sorted(packages, key=lambda each: each.name)
+        for each in records
     )
 
 

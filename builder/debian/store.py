@@ -75,7 +75,13 @@ def _fetch(settings: Settings, missing: Sequence[Package], store: Path, work: Pa
     for package, file in files.items():
         if not file.exists() or receipt.sha256(file) != package.sha256:
             file.unlink(missing_ok=True)
-            if not _from_mirrors(settings, package, file):
+            if not download.offered(
+                settings.mirrors,
+                package.path,
+                file,
+                sha256=package.sha256,
+                size=package.size,
+            ):
                 lost.append(package)
     if lost:
         _download_today(lost, work)
@@ -84,19 +90,6 @@ def _fetch(settings: Settings, missing: Sequence[Package], store: Path, work: Pa
             stand_in.rename(files[package].with_name(stand_in.name))
     for package, file in files.items():
         file.parent.rename(_place(store, package))
-
-
-def _from_mirrors(settings: Settings, package: Package, file: Path) -> bool:
-    """Fetch a package from the mirrors of the settings; tell whether one has the locked bytes."""
-    urls = [f"{mirror.rstrip('/')}/{package.path}" for mirror in settings.mirrors]
-    if not urls:
-        return False
-    try:
-        download.download(urls, file, sha256=package.sha256, size=package.size)
-    except (DownloadFailure, HashMismatch) as failure:
-        report.say(failure.what)
-        return False
-    return True
 
 
 def _download_today(lost: Sequence[Package], folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import conda_pack  # type: ignore[import-untyped]
 
-from builder.environment import conda, cputorch, hostpython, trim, wheelhouse
+from builder.environment import conda, cputorch, engine, hostpython, trim, wheelhouse
 from builder.settings import ROOT, Settings
 from builder.stage import archive, disk, receipt, recipe, report, scratch
 from builder.stage.run import run
@@ -70,7 +70,7 @@ def build(settings: Settings, source: Source) -> None:
         require_python(variant, python)
         wheels = wheelhouse.locked(settings, python)
         built = wheelhouse.of_sources(settings, variant.environment)
-        built += [wheelhouse.engine_wheel(settings)] if variant.compiled else []
+        built += [engine.wheel(settings)] if variant.compiled else []
         report.say(_("installing the wheels"))
         wheelhouse.install(settings, python, wheels, built)
         cputorch.strip(_packages(work / "prefix"))
@@ -92,7 +92,7 @@ def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
         "wheels": recipe.lines(wheelhouse.lock(settings)),
         "trim": receipt.digest(trim.filters(name)),
         "stand-in for CUDA": receipt.sha256(cputorch.ANSWERS),
-        **(wheelhouse.recipe() if settings.variant.compiled else {}),
+        **(engine.ingredients() if settings.variant.compiled else {}),
         "python": recipe.lines(LOCK) if origin == "lock" else hostpython.key(name),
         **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
@@ -224,7 +224,7 @@ def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
             "name": name,
             "version": version,
             "sha256": receipt.sha256(wheel),
-            **({"compiler": made["inputs"]["compiler"]} if made else {}),
+            **({"compiler": made["compiler"]} if made else {}),
         }
         for wheel in wheels
         if wheel.suffix == ".whl"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from builder.environment import wheelhouse
+from builder.environment import compiler
 from builder.settings import ROOT
 from builder.stage import scratch
 from builder.stage.run import run
@@ -41,7 +41,7 @@ def strip(packages: Path) -> None:
         return
     rest = [path for path in libraries.glob("lib*.so") if path not in gpu]
     missing = _missing(rest, libraries / "libtorch_cuda.so")
-    wheelhouse.require_compiler()
+    compiler.require()
     with scratch.folder(libraries / ".standin") as work:
         _compile(missing, work / "absent.c", libraries / STANDIN)
     for path in gpu:

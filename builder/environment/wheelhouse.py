@@ -1,9 +1,7 @@
-"""Wheels: those of an environment's lock, and the engine's, which is compiled once and kept."""
+"""Wheels of an environment's lock, and what pip fetches to build others."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import sys
@@ -13,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from builder.settings import ROOT, Settings
-from builder.stage import archive, receipt, report, scratch
+from builder.stage import archive, receipt, scratch
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed, DownloadFailure, HashMismatch
 from entrypoint.common.language import _
 
 RECIPE = ROOT / "env" / "llamacpp"
-INGREDIENTS = ("CMakeLists.txt", "pyproject.toml", "source.lock", "build.lock")
 
 # pip asks its own configuration for the index and the proxy, but answers no questions.
 PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
@@ -129,37 +126,6 @@ def _requirements(settings: Settings, built: Sequence[Path] = ()) -> Iterator[Pa
         yield Path(wanted.name)
 
 
-def recipe() -> dict[str, str]:
-    """Return the hashes of the files that say how the engine is compiled."""
-    return {name: receipt.sha256(RECIPE / name) for name in INGREDIENTS}
-
-
-def engine_wheel(settings: Settings) -> Path:
-    """Return the engine's wheel, compiled with the recipe in env/llamacpp if there is none yet.
-
-    Without a compiler, a kept wheel of the same recipe is as good. Raises CommandFailed,
-    HashMismatch or DownloadFailure.
-    """
-    store = settings.cache_dir / "engine"
-    if _compiler() is None and (kept := _any_kept(store)):
-        return kept
-    inputs = recipe() | {"compiler": require_compiler()}
-    place = store / receipt.digest(inputs)[:16]
-    with scratch.folder(place.with_name(f".{place.name}")) as folder:
-        if not receipt.current(place / "receipt.json", inputs):
-            log = place.with_suffix(".log")
-            report.say(
-                _("building the engine, about 8 minutes on 2 cores, once; log: {log}").format(
-                    log=log
-                )
-            )
-            wheel = _build(folder, log)
-            receipt.write(folder / "wheel" / "receipt.json", inputs, [wheel])
-            shutil.rmtree(place, ignore_errors=True)
-            wheel.parent.rename(place)
-    return _kept(place)
-
-
 def sources(folder: Path) -> tuple[Path, Path]:
     """Fetch the locked build tools and sources into `folder`; return its Python, llama.cpp's tree.
 
@@ -178,27 +144,6 @@ def sources(folder: Path) -> tuple[Path, Path]:
     archive.extract(sdist, folder / "source")
     (source,) = (folder / "source").iterdir()
     return python, source / "vendor" / "llama.cpp"
-
-
-def _build(folder: Path, log: Path) -> Path:
-    """Compile the engine in `folder` and return its wheel."""
-    python, source = sources(folder)
-    with report.following(log):
-        pip(
-            python,
-            *("wheel", "--verbose", "--no-index", "--no-deps", "--no-build-isolation"),
-            *("--config-settings", f"cmake.define.LLAMA_CPP_SOURCE={source}"),
-            *("--config-settings", f"build-dir={folder / 'build'}"),
-            *("--wheel-dir", folder / "wheel", RECIPE),
-            env={
-                "SOURCE_DATE_EPOCH": str(archive.EPOCH),
-                "CMAKE_GENERATOR": "Ninja",
-                "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
-            },
-            log=log,
-        )
-    (wheel,) = (folder / "wheel").glob("*.whl")
-    return wheel
 
 
 def pip(
@@ -224,41 +169,3 @@ def pip(
                 _("Check the network and pip's index settings (pip config list)."),
             ) from None
         raise
-
-
-def _kept(place: Path) -> Path:
-    (wheel,) = place.glob("*.whl")
-    return wheel
-
-
-def _any_kept(store: Path) -> Path | None:
-    for path in sorted(store.glob("*/receipt.json")):
-        inputs = json.loads(path.read_text())["inputs"]
-        if recipe().items() <= inputs.items() and receipt.current(path, inputs):
-            return _kept(path.parent)
-    return None
-
-
-def _compiler() -> str | None:
-    """Return the C++ compiler's full name, or None without one."""
-    return run(["g++", "--version"]).splitlines()[0] if shutil.which("g++") else None
-
-
-def require_compiler() -> str:
-    """Return the C++ compiler's full name, installed now if need be; raise CommandFailed."""
-    return _compiler() or _install_compiler()
-
-
-def _install_compiler() -> str:
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        report.say(_("installing {names}").format(names="g++"))
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        run(["apt-get", "update"], env=quiet)
-        run(["apt-get", "install", "-y", "--no-install-recommends", "g++"], env=quiet)
-    compiler = _compiler()
-    if compiler is None:
-        raise CommandFailed(
-            _("The engine has to be compiled once, and there is no C++ compiler."),
-            next=_("Install g++ with this system's package manager and run the same task again."),
-        )
-    return compiler

@@ -119,6 +119,22 @@ def download(
     raise _summary(target, urls, failures)
 
 
+def offered(mirrors: Sequence[str], path: str, target: Path, *, sha256: str, size: int) -> bool:
+    """Fetch `target` from below the mirrors, if one has it; say what keeps one from that.
+
+    Raises DiskFull.
+    """
+    if not mirrors:
+        return False
+    urls = [f"{mirror.rstrip('/')}/{path}" for mirror in mirrors]
+    try:
+        download(urls, target, sha256=sha256, size=size)
+    except (DownloadFailure, HashMismatch) as failure:
+        report.say(f"{failure.what} {failure.why}")
+        return False
+    return True
+
+
 class _Part:
     """The file that a download grows in, held by one process at a time."""
 

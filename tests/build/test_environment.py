@@ -4,25 +4,23 @@ import functools
 import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from builder.environment import conda, condaenv, hostpython, wheelhouse
+from builder.environment import conda, condaenv, engine, hostpython, wheelhouse
 from builder.image import base
 from builder.settings import ROOT, Settings
 from builder.stage import archive, receipt
-from entrypoint.common.errors import CommandFailed, DownloadFailure, HashMismatch
+from entrypoint.common.errors import DownloadFailure, HashMismatch
 
 DEAD = "http://127.0.0.1:9"  # nobody listens on the port `discard`
 BUILD = """
@@ -336,46 +334,8 @@ def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
     wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)
     changed = next(wheels.glob("prompt_toolkit*"))
     changed.write_bytes(changed.read_bytes() + b"\0")
-    engine = wheelhouse.engine_wheel(settings)
+    compiled = engine.wheel(settings)
     with pytest.raises(HashMismatch, match="not the locked one"):
-        wheelhouse.install(settings, python, wheels, [engine])
+        wheelhouse.install(settings, python, wheels, [compiled])
     wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)
-    wheelhouse.install(settings, python, wheels, [engine])
-
-
-def test_the_engine_is_compiled_once_and_its_bytes_repeat(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # One small library of it, which must be the one in the whole engine's wheel.
-    recipe = Path(shutil.copytree(wheelhouse.RECIPE, tmp_path / "recipe"))
-    project = (recipe / "pyproject.toml").read_text()
-    whole = 'build.targets = ["llama-server", "llama-quantize"]'
-    assert whole in project
-    (recipe / "pyproject.toml").write_text(project.replace(whole, 'build.targets = ["ggml-base"]'))
-    library = "llmdeploy_llamacpp/libggml-base.so"
-    with zipfile.ZipFile(wheelhouse.engine_wheel(settings)) as wheel:
-        expected = wheel.read(library)
-    monkeypatch.setattr(wheelhouse, "RECIPE", recipe)
-    cache = Settings(cache=str(tmp_path / "cache"))
-    made = wheelhouse.engine_wheel(cache)
-    with zipfile.ZipFile(made) as wheel:
-        assert wheel.read(library) == expected
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert wheelhouse.engine_wheel(cache) == made
-
-
-def test_the_engines_wheel_is_kept_for_machines_without_a_compiler(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wheel = wheelhouse.engine_wheel(settings)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert wheelhouse.engine_wheel(settings) == wheel
-
-
-def test_without_wheel_and_compiler_the_missing_compiler_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CommandFailed, match=r"no C\+\+ compiler") as failure:
-        wheelhouse.engine_wheel(Settings(cache=str(tmp_path)))
-    assert "g++" in failure.value.next
+    wheelhouse.install(settings, python, wheels, [compiled])

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import pytest
 
-from builder.environment import wheelhouse
+from builder.environment import engine
 from builder.models import checkpoint, convert, intents
 from builder.quantizers import llamacpp, quantize
 from builder.settings import ROOT, Settings
@@ -438,7 +438,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
     memory_group: Callable[[int], Path],
 ) -> None:
     convert.environment(settings)
-    wheelhouse.engine_wheel(settings)
+    engine.wheel(settings)
     checkpoint.write_tokenizer(gguf.read(models_dir / DEFAULT / "model.gguf"), checkout.raw)
     write_random(checkout.raw)
     assert (checkout.raw / "model.safetensors").stat().st_size > 3_000_000_000

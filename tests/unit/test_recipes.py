@@ -32,8 +32,11 @@ NEUTRAL = {
     "builder.settings",
     "builder.variants",
     "builder.environment.tarball",  # its hash is an input of its own
+    "builder.environment.compiler",  # what is made with it is told, as not locked
+    "builder.environment.engine",  # its wheel's ingredients are inputs of their own
     "builder.debian.apt",
     "builder.debian.lock",
+    "builder.debian.root",
     "builder.debian.store",  # the packages' hashes are inputs of their own
     "builder.stage.disk",
     "builder.stage.download",
@@ -141,6 +144,15 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
         ("inside/checkpoint.py", "torch.float16", "torch.float32", {"itrex gguf"}),
         ("inside/relocate.py", "mode=mode", 'mode="text"', {"layer env"}),
         ("environment/wheelhouse.py", '"--no-compile"', '"--compile"', {"environment"}),
+        (
+            "inside/engine_wheel.py",
+            "1_700_000_000",
+            "1_800_000_000",
+            {  # OpenVINO's weights are made of what llama-quantize makes
+                *("environment", "llamacpp gguf", "llamacpp checkpoint"),
+                *("openvino gguf", "openvino checkpoint"),
+            },
+        ),
         ("debian/deb.py", "0o1777", "0o7777", {"layer base"}),
         ("image/base.py", '"usr/games"', '"usr/sbin"', {"layer base"}),
         (

@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from invoke import Context
 
-from builder.settings import ROOT
+from builder import settings
+from builder import up as flow
+from builder.settings import ROOT, Settings
 
 
 def llmdeploy(*words: str, lang: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:
@@ -136,3 +139,17 @@ def test_one_thing_is_measured_at_a_time() -> None:
     done = llmdeploy("bench", "--serve", "--itrex")
     assert done.returncode == 2
     assert "exclude each other: --serve, --itrex" in done.stderr
+
+
+@pytest.mark.parametrize(("no_mirrors", "asked"), [(False, ("https://m",)), (True, ())])
+def test_up_asks_the_mirrors_unless_told_not_to(
+    no_mirrors: bool, asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    import tasks
+
+    seen = []
+    monkeypatch.setattr(settings, "load", lambda: Settings(mirrors=("https://m",)))
+    monkeypatch.setattr(flow, "up", lambda chosen, _name: seen.append(chosen.mirrors))
+    tasks.up(Context(), no_mirrors=no_mirrors)
+    assert seen == [asked]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from builder.environment import wheelhouse
+from builder.environment import engine
 from builder.models import checkpoint as checkpoints
 from builder.models import convert, intents
 from builder.models.intents import Intent
@@ -85,7 +85,7 @@ def known_type(name: str) -> str:
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:  # noqa: ARG001 - a Quantizer
     """Return what decides about the bytes besides the model's files and the type."""
-    tools = {"engine": receipt.digest(wheelhouse.recipe()), **recipe.code(*CODE)}
+    tools = {"engine": receipt.digest(engine.ingredients()), **recipe.code(*CODE)}
     if intent.format == "checkpoint":
         tools |= {"converter": recipe.lines(convert.LOCK), **recipe.code(*CONVERTING)}
     return tools
@@ -202,7 +202,7 @@ def _named(failure: CommandFailed, source: Path, target: Path) -> Exception:
 
 def _program(settings: Settings) -> Path:
     """Return llama-quantize, unpacked from the engine's wheel."""
-    wheel = wheelhouse.engine_wheel(settings)
+    wheel = engine.wheel(settings)
     place = wheel.with_suffix("")
     with scratch.folder(place.with_name(".unpacked")) as work:
         if not place.is_dir():
