@@ -71,12 +71,14 @@ class Progress:
         self._busy = 0.0  # seconds; loading a model does not count
         self._since: float | None = None
         self._recent: deque[float] = deque()  # when pieces came, on the clock of `_elapsed`
+        self._from = 0.0  # when the model began that answers now, on that clock
         self._shown = 0.0
         self._live = False
 
     def begin(self, *, alone: bool = False) -> None:
         """Start the clock: a model begins to answer, one question at a time if `alone`."""
         self._since = time.monotonic()
+        self._from = self._busy
         self._live = sys.stderr.isatty() and not alone
 
     def pause(self) -> None:
@@ -123,7 +125,7 @@ class Progress:
         now = self._elapsed()
         while self._recent and self._recent[0] < now - WINDOW:
             self._recent.popleft()
-        return len(self._recent) / max(min(now, WINDOW), 1e-3)
+        return len(self._recent) / max(min(now - self._from, WINDOW), 1e-3)
 
     def _elapsed(self) -> float:
         return self._busy + (time.monotonic() - self._since if self._since else 0)

@@ -176,6 +176,21 @@ def test_the_speed_is_that_of_the_last_seconds_and_so_is_the_time_left(
     assert int(left) == 12  # 60 tokens: as many as the first, less the 30 that are there
 
 
+def test_each_model_has_a_speed_of_its_own(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(total=2)
+    for pause in (1, 0.1):
+        progress.begin()
+        for _ in range(20):
+            clock(pause)
+            progress.piece()
+        progress.answered(20)
+        progress.pause()
+        clock(60)  # the next one is loaded
+    assert re.findall(r"([\d.]+) tok/s", capsys.readouterr().err) == ["1.1", "10.0"]
+
+
 def test_no_time_is_told_before_an_answer_ended(
     clock: Callable[[float], None],
     monkeypatch: pytest.MonkeyPatch,
