@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -18,8 +19,11 @@ CALL = '{"name": "weather", "arguments": {"city": "上海"}}'
 CALLED = f"Well: <tool_call>{CALL}</tool_call>"
 
 
-def client(served: Served) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="x", max_retries=0)
+@pytest.fixture
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    address = f"http://127.0.0.1:{served.port}/v1"
+    with openai.OpenAI(base_url=address, api_key="x", max_retries=0) as opened:
+        yield opened
 
 
 def post(served: Served, path: str, body: Any, **headers: str) -> tuple[int, Any]:
@@ -37,8 +41,8 @@ def events(content: bytes) -> list[Any]:
     return told
 
 
-def test_a_response_has_openais_shape(served: Served) -> None:
-    response = client(served).responses.create(
+def test_a_response_has_openais_shape(served: Served, client: openai.OpenAI) -> None:
+    response = client.responses.create(
         model="polly", instructions="be short", input="good morning", max_output_tokens=9
     )
     assert (response.status, response.output_text) == ("incomplete", "good morning")
@@ -50,10 +54,12 @@ def test_a_response_has_openais_shape(served: Served) -> None:
     )
 
 
-def test_a_response_goes_back_into_the_input_as_it_came(served: Served) -> None:
+def test_a_response_goes_back_into_the_input_as_it_came(
+    served: Served, client: openai.OpenAI
+) -> None:
     tool: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": False}
     asked: list[Any] = [{"role": "user", "content": f"<think>so so</think>{CALLED}"}]
-    response = client(served).responses.create(model="polly", input=asked, tools=[tool])
+    response = client.responses.create(model="polly", input=asked, tools=[tool])
     thought, words, call = response.output
     assert thought.type == "reasoning"
     assert words.type == "message"
@@ -61,7 +67,7 @@ def test_a_response_goes_back_into_the_input_as_it_came(served: Served) -> None:
     assert (response.output_text, call.arguments) == ("Well: ", '{"city": "上海"}')
     asked += [each.model_dump() for each in response.output]
     asked += [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
-    client(served).responses.create(model="polly", input=asked, tools=[tool])
+    client.responses.create(model="polly", input=asked, tools=[tool])
     history: Any = served.engine.asked[-1][0]
     _question, said, brought = history
     function = {"name": "weather", "arguments": call.arguments}
@@ -73,10 +79,10 @@ def test_a_response_goes_back_into_the_input_as_it_came(served: Served) -> None:
     assert brought == {"role": "tool", "content": "rain", "tool_call_id": call.call_id}
 
 
-def test_a_streamed_response_is_put_together_by_openais_own_client(served: Served) -> None:
+def test_a_streamed_response_is_put_together_by_openais_own_client(client: openai.OpenAI) -> None:
     tool: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": False}
     said = f"<think>so so</think>{CALLED}"
-    with client(served).responses.stream(model="polly", input=said, tools=[tool]) as stream:
+    with client.responses.stream(model="polly", input=said, tools=[tool]) as stream:
         told = list(stream)
         whole = stream.get_final_response()
     assert [each.sequence_number for each in told] == list(range(len(told)))
