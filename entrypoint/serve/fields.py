@@ -12,19 +12,26 @@ from typing import Any, TypeVar
 import msgspec
 
 from entrypoint.common.language import _
-from entrypoint.serve import responses, wire
+from entrypoint.serve import messages, responses, wire
 from entrypoint.serve.problems import Problem
 from entrypoint.serve.vetting import Unfit
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 
-# Lists of objects in which clients send more than they mean, too.
 NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})  # as the description of the API has it
-INSIDE: Mapping[str, type[msgspec.Struct]] = {
-    "messages": wire.ChatMessage,
-    "content": wire.TextPart,
-    "tool_calls": wire.ToolCall,
-    "input": responses.InputItem,
+
+# Lists of objects in which clients send more than they mean, too: of what, by which field.
+TEXTS: Mapping[str, type[msgspec.Struct]] = {"content": wire.TextPart}
+TALK: Mapping[str, type[msgspec.Struct]] = {"messages": messages.AnthropicMessage}
+INSIDE: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
+    wire.ChatRequest: {"messages": wire.ChatMessage},
+    wire.ChatMessage: {**TEXTS, "tool_calls": wire.ToolCall},
+    responses.ResponsesRequest: {"input": responses.InputItem},
+    responses.InputItem: TEXTS,
+    messages.MessagesRequest: TALK,
+    messages.CountRequest: TALK,
+    messages.AnthropicMessage: {"content": messages.ContentBlock},
+    messages.ContentBlock: TEXTS,
 }
 
 
@@ -69,14 +76,19 @@ def _meant(given: Any, kind: type[msgspec.Struct]) -> Any:
     if not isinstance(given, dict):
         return given
     known = {each.encode_name for each in msgspec.structs.fields(kind)}
-    return {name: _value(name, value) for name, value in given.items() if name in known or value}
+    inside = INSIDE.get(kind, {})
+    return {
+        name: _value(value, inside.get(name))
+        for name, value in given.items()
+        if name in known or value
+    }
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(value: Any, inside: type[msgspec.Struct] | None) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if name in INSIDE and isinstance(value, list):
-        return [_meant(each, INSIDE[name]) for each in value]
+    if inside and isinstance(value, list):
+        return [_meant(each, inside) for each in value]
     return value
 
 

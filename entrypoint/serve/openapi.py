@@ -28,10 +28,8 @@ def document() -> bytes:
         messages.CountRequest, messages.TokenCount,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
-    lenient: tuple[type, ...] = (
-        wire.ChatRequest, wire.CompletionRequest, responses.ResponsesRequest,
-        messages.MessagesRequest, messages.CountRequest, *fields.INSIDE.values(),
-    )  # fmt: skip
+    lists = (kind for inside in fields.INSIDE.values() for kind in inside.values())
+    lenient: set[type] = {wire.CompletionRequest, *fields.INSIDE, *lists}
     for kind in lenient:
         components[kind.__name__]["additionalProperties"] = {"enum": list(fields.NOTHING)}
     named: dict[Any, Any] = dict(zip(types, references, strict=True))

@@ -150,6 +150,18 @@ def test_a_message_has_anthropics_shape(served: Served) -> None:
     )
 
 
+def test_a_field_that_says_nothing_is_no_error_and_one_of_a_block_has_its_kind(
+    served: Served,
+) -> None:
+    block: dict[str, Any] = {"type": "text", "text": "hello", "citations": None, "extra": None, "more": []}
+    turn = {"role": "user", "content": [block], "annotations": None}
+    body = {"model": "polly", "max_tokens": 4, "messages": [turn], "extra": False}
+    assert post(served, "/v1/messages", body)[0] == 200
+    block["input"] = None
+    status, answer = post(served, "/v1/messages", body)
+    assert (status, answer["error"]["param"]) == (400, "messages[0].content[0].input")
+
+
 def test_a_tool_is_used_and_its_result_goes_back(served: Served) -> None:
     asked: list[Any] = [{"role": "user", "content": f"<think>so so</think>{CALLED}"}]
     _status, answer = post(served, "/v1/messages", HELLO | TOOLS | {"messages": asked})
