@@ -153,7 +153,13 @@ def test_a_message_has_anthropics_shape(served: Served) -> None:
 def test_a_field_that_says_nothing_is_no_error_and_one_of_a_block_has_its_kind(
     served: Served,
 ) -> None:
-    block: dict[str, Any] = {"type": "text", "text": "hello", "citations": None, "extra": None, "more": []}
+    block: dict[str, Any] = {
+        "type": "text",
+        "text": "hello",
+        "citations": None,
+        "extra": None,
+        "more": [],
+    }
     turn = {"role": "user", "content": [block], "annotations": None}
     body = {"model": "polly", "max_tokens": 4, "messages": [turn], "extra": False}
     assert post(served, "/v1/messages", body)[0] == 200
