@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.common import files
-from entrypoint.common.errors import ConfigFailure, MessageTooLong, NotUtf8
+from entrypoint.common.errors import ConfigFailure, MessageTooLong
 from entrypoint.common.language import _
 from entrypoint.common.tomlfile import record
 from entrypoint.engines import Message
@@ -80,16 +80,7 @@ class Conversation:
 def load(path: Path) -> Conversation:
     """Read a saved conversation; raise ConfigFailure if it is absent or malformed, NotUtf8."""
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8-sig")), path.name)
-    except UnicodeDecodeError as error:
-        raise NotUtf8(
-            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
-            next=_("Save it as UTF-8 and try again."),
-        ) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
+        return _parse(json.loads(files.text(path)), path.name)
     except UnicodeEncodeError:
         raise ConfigFailure(
             _("{path} is not a saved conversation: {error}").format(

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from entrypoint.answers.questions import Point, Question
-from entrypoint.common.errors import ConfigFailure, NotUtf8
+from entrypoint.common import files
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 FEWEST = 2  # choices
@@ -48,25 +49,9 @@ def is_exam(path: Path) -> bool:
     return path.suffix.lower() in {".csv", ".jsonl"}
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise NotUtf8(
-            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
-            next=_("Convert it first, for example with: iconv -f GB18030 -t UTF-8"),
-        ) from None
-    except FileNotFoundError:
-        raise ConfigFailure(_("{path} does not exist.").format(path=path)) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
-
-
 def _table(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a CSV file, each with the words for where it stands."""
-    table = csv.DictReader(_text(path).splitlines(keepends=True), strict=True)
+    table = csv.DictReader(files.text(path).splitlines(keepends=True), strict=True)
     try:
         for row in table:
             where = _("{path}, line {number}").format(path=path, number=table.line_num)
@@ -91,7 +76,7 @@ def _table(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield the objects of a JSONL file, each with the words for where it stands."""
-    for number, line in enumerate(_text(path).split("\n"), 1):
+    for number, line in enumerate(files.text(path).split("\n"), 1):
         if not line.strip():
             continue
         where = _("{path}, line {number}").format(path=path, number=number)

@@ -12,7 +12,7 @@ from entrypoint.answers import results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, RecordedTurn, Run
 from entrypoint.common import files
-from entrypoint.common.errors import ConfigFailure, NotUtf8
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 from entrypoint.common.visible import visible
 
@@ -26,17 +26,7 @@ def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]
     A heading counts only if its number follows the last one's: an answer may quote a heading.
     Raises ConfigFailure or NotUtf8 saying what is wrong.
     """
-    try:
-        text = textwrap.dedent(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise NotUtf8(
-            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
-            next=_("Convert it first, for example with: iconv -f GB18030 -t UTF-8"),
-        ) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
+    text = textwrap.dedent(files.text(path))
     headings: list[re.Match[str]] = []
     for found in PRINTED.finditer(text):
         if int(found[1]) == len(headings) + 1:

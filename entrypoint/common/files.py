@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from entrypoint.common.errors import DiskFull, NotWritable
+from entrypoint.common.errors import ConfigFailure, DiskFull, NotUtf8, NotWritable
 from entrypoint.common.language import _
 
 # What a file system without locks says. NFS locks nothing that is not open for writing, as a
@@ -44,6 +44,23 @@ def writing(path: Path) -> Iterator[None]:
         raise NotWritable(
             _("{path} cannot be written: {reason}.").format(path=path, reason=error.strerror),
             next=_("Choose a folder that this user may write; in a container, a mounted one."),
+        ) from None
+
+
+def text(path: Path) -> str:
+    """Return what a person wrote in a file; raise ConfigFailure if unreadable, NotUtf8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Notepad begins with a mark
+    except FileNotFoundError:
+        raise ConfigFailure(_("{path} does not exist.").format(path=path)) from None
+    except OSError as error:
+        raise ConfigFailure(
+            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise NotUtf8(
+            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
+            next=_("Convert it first, for example with: iconv -f GB18030 -t UTF-8"),
         ) from None
 
 

@@ -12,7 +12,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from entrypoint.common.errors import ConfigFailure, NotUtf8
+from entrypoint.common import files
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 
@@ -22,18 +23,7 @@ Record = TypeVar("Record")
 def read(path: Path) -> dict[str, Any]:
     """Parse `path`; raise ConfigFailure if unreadable or malformed, NotUtf8 if it is not UTF-8."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad begins with a mark
-    except FileNotFoundError:
-        raise ConfigFailure(_("{path} does not exist.").format(path=path)) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
-    except UnicodeDecodeError as error:
-        raise NotUtf8(
-            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
-            next=_("Save it as UTF-8 and try again."),
-        ) from None
+        return tomllib.loads(files.text(path))
     except (ValueError, RecursionError) as error:  # also of numbers and brackets without an end
         raise ConfigFailure(
             _("{path} is not valid TOML: {error}").format(path=path, error=error)

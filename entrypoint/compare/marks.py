@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from entrypoint.common.errors import ConfigFailure, NotUtf8
-from entrypoint.common.files import writing
+from entrypoint.common import files
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 from entrypoint.compare.report import ComparedQuestion, Reply
 
@@ -28,7 +28,7 @@ def write(path: Path, questions: Sequence[ComparedQuestion], contenders: Sequenc
         for name in contenders
         for dimension in question.dimensions
     )
-    with writing(path):
+    with files.writing(path):
         path.write_text(text.getvalue(), encoding="utf-8-sig", newline="")  # as Excel wants it
 
 
@@ -66,18 +66,7 @@ def read(
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of each row that has a mark."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise NotUtf8(
-            _("{path} is not UTF-8 (byte {offset}).").format(path=path, offset=error.start),
-            next=_("Save it as UTF-8 and try again."),
-        ) from None
-    except OSError as error:
-        raise ConfigFailure(
-            _("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)
-        ) from None
-    table = csv.reader(text.splitlines())
+    table = csv.reader(files.text(path).splitlines())
     rows = _whole(table, path)
     if tuple(next(rows, ())) != COLUMNS:
         raise ConfigFailure(

@@ -401,7 +401,7 @@ def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
         ("/model cocoa", "Did you mean coco?"),
         ("/save", "Name a file."),
         ("/load", "Name a file."),
-        ("/load /nowhere/talk.json", "/nowhere/talk.json cannot be read"),
+        ("/load /nowhere/talk.json", "/nowhere/talk.json does not exist"),
         ("/save /nowhere/talk.json", "/nowhere/talk.json cannot be written"),
         ("/save .", "cannot be written: Is a directory"),
         ("/save /", "/ cannot be written: Is a directory"),

@@ -121,9 +121,11 @@ def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
         conversation.load(path)
 
 
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigFailure, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "said"), [("absent.json", r"absent\.json does not exist"), (".", "cannot be read")]
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ConfigFailure, match=said):
         conversation.load(tmp_path / name)
 
 

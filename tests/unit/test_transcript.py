@@ -71,7 +71,7 @@ def test_more_answers_than_questions_are_refused(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
-    with pytest.raises(ConfigFailure, match=r"printed\.txt cannot be read"):
+    with pytest.raises(ConfigFailure, match=r"printed\.txt does not exist"):
         transcript.read(path, ASKED)
     path.write_bytes("问题1：".encode("gb18030"))
     with pytest.raises(NotUtf8, match=r"printed\.txt is not UTF-8"):
