@@ -11,7 +11,7 @@ from pathlib import Path
 from invoke import Context
 
 from builder import settings, variants
-from builder.launch import PLATFORMS
+from builder.launch import platforms
 from builder.stage.edge import at_most_one, one_of, stage
 from entrypoint.common.language import _
 
@@ -297,7 +297,7 @@ def clients(_: Context, model: str = "", record: bool = False) -> None:
 
 
 DESCRIPTION = _("file that describes the deployment (default: deploy.toml)")
-PLATFORM = _("platform: {names}").format(names=", ".join(PLATFORMS))
+PLATFORM = _("platform: {names}").format(names=", ".join(platforms.names()))
 
 
 @stage(
@@ -319,10 +319,10 @@ def launch(
     file: str = "",
 ) -> None:
     """Launch the deployment of deploy.toml on a platform; without --apply only show it."""
-    from builder.launch import deployment, targets
+    from builder.launch import description, targets
 
     at_most_one({"--dry-run": dry_run, "--output": output, "--apply": apply})
-    described = deployment.load(Path(file or deployment.FILE), target)
+    described = description.load(Path(file or description.FILE), target)
     chosen = settings.load(described.engine)
     if apply:
         targets.apply(chosen, described, target)
@@ -335,19 +335,19 @@ def launch(
 @stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
 def status(_: Context, target: str, file: str = "") -> None:
     """Show what is running of the deployment on a platform."""
-    from builder.launch import deployment, targets
+    from builder.launch import description
 
-    described = deployment.load(Path(file or deployment.FILE), target)
-    targets.find(target).status(settings.load(described.engine), described)
+    described = description.load(Path(file or description.FILE), target)
+    platforms.find(target).status(settings.load(described.engine), described)
 
 
 @stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
 def teardown(_: Context, target: str, file: str = "") -> None:
     """Remove what launch --apply created on a platform."""
-    from builder.launch import deployment, targets
+    from builder.launch import description
 
-    described = deployment.load(Path(file or deployment.FILE), target)
-    targets.find(target).teardown(settings.load(described.engine), described)
+    described = description.load(Path(file or description.FILE), target)
+    platforms.find(target).teardown(settings.load(described.engine), described)
 
 
 @stage(
@@ -373,10 +373,10 @@ def audit(_: Context, database: str = "", engine: str = "") -> None:
 )
 def export(_: Context, output: str, since: str = "", file: str = "") -> None:
     """Write image and service into a folder for a machine that has Docker and no network."""
-    from builder.launch import deployment
+    from builder.launch import description
     from builder.launch import export as stage_
 
-    described = deployment.load(Path(file)) if file else deployment.own()
+    described = description.load(Path(file)) if file else description.own()
     chosen = settings.load(described.engine)
     stage_.export(chosen, described, Path(output), Path(since) if since else None)
 
@@ -389,10 +389,10 @@ def export(_: Context, output: str, since: str = "", file: str = "") -> None:
 )
 def push(_: Context, sign: str = "", file: str = "") -> None:
     """Push the image to the registry of deploy.toml and print its reference by digest."""
-    from builder.launch import deployment
+    from builder.launch import description
     from builder.launch import push as stage_
 
-    described = deployment.load(Path(file or deployment.FILE))
+    described = description.load(Path(file or description.FILE))
     stage_.push(settings.load(described.engine), described, Path(sign) if sign else None)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,26 +31,30 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
+def record(
+    kind: type[Record], table: dict[str, Any], where: str, *, apart: Collection[str] = ()
+) -> Record:
     """Make a dataclass of `table`; raise ConfigFailure on unknown, missing or mistyped keys.
 
-    `where` names the table in messages, for example "models.toml, [models.smollm2-135m]". Values
-    are checked against the annotations: str, int, float, bool, dict, Literal, another dataclass,
-    one of these or None, and tuples of them.
+    `where` names the table in messages, for example "models.toml, [models.smollm2-135m]". Keys
+    in `apart` are known too, and left to the caller, who has `convert`. Values are checked against
+    the annotations: str, int, float, bool, dict, Literal, another dataclass, one of these or None,
+    and tuples of them.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = (*fields, *apart)
     for key in table:
-        if key not in fields:
+        if key not in known:
             raise ConfigFailure(
                 _("Unknown key {key} in {where}.").format(key=repr(key), where=where),
-                _("Known keys: {keys}.").format(keys=", ".join(fields)),
-                did_you_mean(fields, key),
+                _("Known keys: {keys}.").format(keys=", ".join(known)),
+                did_you_mean(known, key),
             )
     kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in table:
-            values[name] = _value(table[name], kinds[name], name, where)
+            values[name] = convert(table[name], kinds[name], name, where)
         elif field.default is dataclasses.MISSING:
             raise ConfigFailure(
                 _("The key {key} is missing in {where}.").format(key=repr(name), where=where)
@@ -57,18 +62,18 @@ def record(kind: type[Record], table: dict[str, Any], where: str) -> Record:
     return kind(**values)
 
 
-def _value(value: Any, kind: Any, name: str, where: str) -> Any:
+def convert(value: Any, kind: Any, name: str, where: str) -> Any:
     """Return `value` as `kind`; raise ConfigFailure if it is something else."""
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         (plain,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
-        return None if value is None else _value(value, plain, name, where)
+        return None if value is None else convert(value, plain, name, where)
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(kind)[0]
         # Before each is read, so that the message is about the list.
         if dataclasses.is_dataclass(item) and all(isinstance(each, dict) for each in value):
             return tuple(
-                _value(each, item, f"{name} {number}", where)
+                convert(each, item, f"{name} {number}", where)
                 for number, each in enumerate(value, 1)
             )
         if all(_fits(each, item) for each in value):

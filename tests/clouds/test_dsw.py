@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.launch.alibaba import dsw
-from builder.launch.deployment import Deployment, Dsw
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import dsw
+from builder.launch.platforms.dsw import Dsw
 from builder.settings import Settings
 from entrypoint.common.errors import ConfigFailure, NotReady, Refused
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
@@ -80,7 +81,7 @@ def here(cloud: Cloud) -> Deployment:
     return Deployment(
         name="my-lab",
         patience=1,
-        dsw=Dsw(instance_type="ecs.g8i.2xlarge", workspace="12", endpoint=cloud.url),
+        tables=(Dsw(instance_type="ecs.g8i.2xlarge", workspace="12", endpoint=cloud.url),),
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from builder.launch.alibaba import eas
-from builder.launch.deployment import Deployment, Eas
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import eas
+from builder.launch.platforms.eas import Eas
 from builder.settings import Settings
 from entrypoint.common.errors import NotReady, Refused
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
@@ -91,7 +92,7 @@ def here(cloud: Cloud) -> Deployment:
         memory=3072,
         replicas=2,
         patience=1,
-        eas=Eas(instance_type="ecs.g8i.xlarge", endpoint=cloud.url),
+        tables=(Eas(instance_type="ecs.g8i.xlarge", endpoint=cloud.url),),
     )
 
 

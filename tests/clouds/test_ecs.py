@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from builder.launch.alibaba import ecs
-from builder.launch.deployment import Deployment, Ecs
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import ecs
+from builder.launch.platforms.ecs import Ecs
 from builder.settings import ROOT, Settings
 from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, NotReady, Refused
 from tests.clouds import loopback
@@ -160,14 +161,16 @@ def here(cloud: Cloud) -> Deployment:
         replicas=2,
         port=cloud.port,
         patience=2,
-        ecs=Ecs(
-            instance_type="ecs.g8i.large",
-            image_id="debian_12",
-            vpc="vpc-1",
-            vswitch="vsw-1",
-            cidr="10.0.0.0/8",
-            ram_role="puller",
-            endpoint=cloud.url,
+        tables=(
+            Ecs(
+                instance_type="ecs.g8i.large",
+                image_id="debian_12",
+                vpc="vpc-1",
+                vswitch="vsw-1",
+                cidr="10.0.0.0/8",
+                ram_role="puller",
+                endpoint=cloud.url,
+            ),
         ),
     )
 
@@ -224,8 +227,7 @@ def test_fewer_and_more_replicas_keep_the_machines(here: Deployment, cloud: Clou
 
 def test_another_network_may_ask_instead(here: Deployment, cloud: Cloud) -> None:
     launch(here)
-    assert here.ecs
-    launch(replace(here, ecs=replace(here.ecs, cidr="192.168.0.0/16")))
+    launch(here.having(replace(here.table(Ecs), cidr="192.168.0.0/16")))
     [rule] = cloud.of("sg")[0]["rules"]
     assert rule["SourceCidrIp"] == "192.168.0.0/16"
 
@@ -277,29 +279,30 @@ def test_an_update_that_fails_keeps_what_ran(here: Deployment, cloud: Cloud) -> 
     launch(here)
     before = copy.deepcopy(cloud.made)
     cloud.ready = False
-    assert here.ecs
     with pytest.raises(NotReady):
-        launch(replace(here, patience=1, ecs=replace(here.ecs, cidr="192.168.0.0/16")), OTHER)
+        launch(
+            replace(here.having(replace(here.table(Ecs), cidr="192.168.0.0/16")), patience=1), OTHER
+        )
     assert cloud.made == before
 
 
 def test_a_type_that_is_too_small_or_unknown(here: Deployment, cloud: Cloud) -> None:
-    assert here.ecs
-    small = replace(here, ecs=replace(here.ecs, instance_type="ecs.c7.large"))
+    small = here.having(replace(here.table(Ecs), instance_type="ecs.c7.large"))
     with pytest.raises(NotEnoughMemory, match=r"4097 MiB, and ecs\.c7\.large has 4096"):
         launch(replace(small, memory=3073))
     with pytest.raises(ConfigFailure, match="4 CPUs"):
         launch(replace(here, cpus=4))
     with pytest.raises(ConfigFailure, match="no instance type"):
-        launch(replace(here, ecs=replace(here.ecs, instance_type="ecs.g8i.tiny")))
+        launch(here.having(replace(here.table(Ecs), instance_type="ecs.g8i.tiny")))
     assert cloud.made == {}
 
 
 def test_a_type_without_amx_is_told(
     here: Deployment, cloud: Cloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert here.ecs
-    launch(replace(here, memory=1024, ecs=replace(here.ecs, instance_type="ecs.c7.large")))
+    launch(
+        replace(here.having(replace(here.table(Ecs), instance_type="ecs.c7.large")), memory=1024)
+    )
     assert "not known to have AMX" in capsys.readouterr().err
     ecs.teardown(Settings(), here)
     launch(here)

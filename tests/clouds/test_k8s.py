@@ -19,8 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from builder.launch import k8s
-from builder.launch.deployment import Deployment, K8s
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import k8s
+from builder.launch.platforms.k8s import K8s
 from builder.settings import Settings
 from entrypoint.common.errors import NotReady, Refused
 
@@ -244,7 +245,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 @pytest.fixture
 def here() -> Deployment:
     secret = "chat-keys"  # noqa: S105 - a name
-    return Deployment(name="chat", memory=3072, patience=2, k8s=K8s(secret, namespace="models"))
+    return Deployment(
+        name="chat", memory=3072, patience=2, tables=(K8s(secret, namespace="models"),)
+    )
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from builder.launch.deployment import Deployment
+from entrypoint.common import address
 from entrypoint.common.errors import Refused
 from entrypoint.common.language import _
 
@@ -16,6 +17,13 @@ ATTEMPTS: Final = 5
 PAUSE: Final = 1.0  # seconds before the first repeat, doubled before each further one
 NO_ANSWER: Final = "NoAnswer"  # beside the cloud's own codes
 CONNECT, READ = 10_000, 30_000  # milliseconds
+
+
+def misfits(endpoint: str) -> Iterator[tuple[str, str]]:
+    """Look at the address of a private cloud, which its SDK would stumble over much later."""
+    whole = endpoint if "://" in endpoint else f"https://{endpoint}"
+    if endpoint and address.parse(whole) is None:
+        yield "endpoint", _("An endpoint is a host, or http:// or https:// and a host.")
 
 
 def configuration(deployment: Deployment, endpoint: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from builder.launch import service
-from builder.launch.deployment import Deployment, Ecs
+from builder.launch.deployment import Deployment
 from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
@@ -27,8 +27,18 @@ PLACES: Final = {
 HEADER: Final = "#cloud-config\n"  # cloud-init looks for it
 
 
-def render(deployment: Deployment, ecs: Ecs, image: str) -> str:
-    """Return the user data; raise ConfigFailure if it is larger than a cloud takes."""
+def render(
+    deployment: Deployment,
+    image: str,
+    *,
+    role: str = "",
+    secret: str = "",
+    registry_instance: str = "",
+) -> str:
+    """Return the user data; raise ConfigFailure if it is larger than a cloud takes.
+
+    With the RAM role `role` the machine logs in to the ACR instance, and reads the KMS secret.
+    """
     variables = {
         "IMAGE": image,
         "PORT": deployment.port,
@@ -36,9 +46,9 @@ def render(deployment: Deployment, ecs: Ecs, image: str) -> str:
         "MEMORY": f"{deployment.memory}m",
         "WORDS": shlex.join(service.words(deployment, keys=service.KEYS)),
         "REGION": deployment.region,
-        "ROLE": ecs.ram_role,
-        "SECRET": ecs.secret,
-        "INSTANCE": ecs.registry_instance,
+        "ROLE": role,
+        "SECRET": secret,
+        "INSTANCE": registry_instance,
     }
     settings = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in variables.items())
     files = [

@@ -16,8 +16,9 @@ import yaml
 
 from builder import image as images
 from builder.image import daemon, licenses, saved
-from builder.launch import compose, push, service, targets
+from builder.launch import push, service, targets
 from builder.launch.deployment import Deployment
+from builder.launch.platforms import compose
 from builder.settings import Settings
 from builder.stage import disk, receipt, report, scratch
 from entrypoint.common.errors import StageMissing, UsageFailure

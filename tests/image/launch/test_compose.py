@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from builder.launch import compose, targets
+from builder.launch import targets
 from builder.launch.deployment import Deployment
+from builder.launch.platforms import compose
 from builder.settings import Settings
 from docker import DockerClient
 from entrypoint.common.errors import NotReady

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from builder.image.layers import PREFIX
-from builder.launch import push, swarm
-from builder.launch.deployment import Deployment, Swarm
+from builder.launch import push
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import swarm
+from builder.launch.platforms.swarm import Swarm
 from builder.settings import Settings
 from docker import DockerClient
 from entrypoint.common.errors import NotReady, Refused
@@ -51,7 +53,7 @@ def deployment(tmp_path: Path, registry: Registry) -> Deployment:
         memory=1024,
         keys=str(tmp_path / "keys"),
         patience=120,
-        swarm=Swarm(published=False),
+        tables=(Swarm(published=False),),
     )
 
 

@@ -12,7 +12,7 @@ import requests
 from builder.image import daemon as engines
 from builder.launch import push
 from builder.launch.alibaba import userdata
-from builder.launch.deployment import Deployment, Ecs
+from builder.launch.deployment import Deployment
 from builder.settings import Settings
 from builder.stage.run import run as run_program
 from docker import DockerClient
@@ -58,8 +58,7 @@ def machine(
     here = push.reference(settings, deployment)
     there = here.replace("127.0.0.1", HOST)
     described = replace(deployment, image=there)
-    ecs = Ecs("ecs.g8i.large", "debian_12", "vpc", "vsw", "10.0.0.0/8")
-    data = userdata.render(described, ecs, there)
+    data = userdata.render(described, there)
     disk = machines.disk(settings)
     with machines.boot(disk, data, KEY, deployment.port, tmp_path) as running:
         yield running

@@ -1,20 +1,14 @@
 """What Docker Compose gets."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import yaml
 
-from builder.launch import compose
-from builder.launch.deployment import Compose, Deployment
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import compose
+from builder.launch.platforms.compose import Compose
 from entrypoint.common.errors import ConfigFailure
-
-
-def test_the_rendered_file(
-    deployment: Deployment, golden: Callable[[str, Deployment], None]
-) -> None:
-    golden("compose", deployment)
 
 
 def test_without_keys_it_stays_on_this_machine(deployment: Deployment) -> None:
@@ -23,7 +17,7 @@ def test_without_keys_it_stays_on_this_machine(deployment: Deployment) -> None:
     assert "--insecure" in project["services"]["chat"]["command"]
     assert "secrets" not in project
     with pytest.raises(ConfigFailure, match="names no API keys"):
-        compose.render(replace(keyless, compose=Compose(bind="0.0.0.0")), "llmdeploy")
+        compose.render(replace(keyless, tables=(Compose(bind="0.0.0.0"),)), "llmdeploy")
 
 
 def test_more_than_one_replica_needs_another_platform(deployment: Deployment) -> None:
@@ -34,7 +28,7 @@ def test_more_than_one_replica_needs_another_platform(deployment: Deployment) ->
 
 def test_an_address_that_is_none(deployment: Deployment) -> None:
     with pytest.raises(ConfigFailure, match="localhost"):
-        compose.render(replace(deployment, compose=Compose(bind="localhost")), "llmdeploy")
+        compose.render(replace(deployment, tables=(Compose(bind="localhost"),)), "llmdeploy")
 
 
 @pytest.mark.parametrize(
@@ -46,4 +40,4 @@ def test_an_address_that_is_none(deployment: Deployment) -> None:
     ],
 )
 def test_the_address_to_ask(deployment: Deployment, bind: str, url: str) -> None:
-    assert compose.url(replace(deployment, compose=Compose(bind=bind))) == url
+    assert compose.url(replace(deployment, tables=(Compose(bind=bind),))) == url

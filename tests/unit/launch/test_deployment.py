@@ -2,16 +2,13 @@
 
 import dataclasses
 import re
-import types
-import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from builder.launch import deployment
-from builder.launch.deployment import Deployment
+from builder.launch import description, platforms
+from builder.launch.deployment import Deployment, Description
 from builder.settings import ROOT
 from entrypoint.common.errors import ConfigFailure
 
@@ -22,7 +19,7 @@ def load(folder: Path, text: str) -> Deployment:
     path = folder / "deploy.toml"
     path.write_text(text, encoding="utf-8")
     section = re.search(r"^\[(\w+)\]", text, flags=re.MULTILINE)
-    return deployment.load(path, section[1] if section else "")
+    return description.load(path, section[1] if section else "")
 
 
 @pytest.mark.parametrize("target", ["swarm", "ecs", "dsw"])
@@ -32,9 +29,9 @@ def test_what_the_example_leaves_open_is_named(target: str) -> None:
         "ecs": {"registry", "ecs.image_id", "ecs.vpc", "ecs.vswitch"},
         "dsw": {"registry", "dsw.workspace"},
     }
-    described = deployment.load(EXAMPLE, target)
-    assert set(deployment.stand_ins(described, target)) == keys[target]
-    assert deployment.stand_ins(described, "compose") == []
+    described = description.load(EXAMPLE, target)
+    assert set(description.stand_ins(described, target)) == keys[target]
+    assert description.stand_ins(described, "compose") == []
 
 
 def test_only_the_table_of_the_platform_is_looked_at(tmp_path: Path) -> None:
@@ -42,36 +39,34 @@ def test_only_the_table_of_the_platform_is_looked_at(tmp_path: Path) -> None:
     assert 'secret = "x"' in text
     path = tmp_path / "deploy.toml"
     path.write_text(text, encoding="utf-8")
-    assert deployment.load(path, "compose").name == "llmdeploy"
+    assert description.load(path, "compose").name == "llmdeploy"
     with pytest.raises(ConfigFailure, match=r"'ecs.ram_role' in deploy.toml cannot be") as caught:
-        deployment.load(path, "ecs")
+        description.load(path, "ecs")
     assert "by its role" in caught.value.why
 
 
 def test_the_example_is_valid() -> None:
-    assert deployment.load(EXAMPLE).name == "llmdeploy"
+    assert description.load(EXAMPLE).name == "llmdeploy"
 
 
-def keys(kind: Any) -> Iterator[str]:
-    for name, hint in typing.get_type_hints(kind).items():
-        choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        yield name
-        for each in choices:
-            if dataclasses.is_dataclass(each):
-                yield from keys(each)
+def keys() -> Iterator[str]:
+    yield from (field.name for field in dataclasses.fields(Description))
+    for name in platforms.names():
+        if table := dataclasses.fields(platforms.find(name).TABLE):
+            yield from (name, *(field.name for field in table))
 
 
 def test_the_example_explains_every_key_and_no_other(tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     told = re.findall(r"^(?:# )?\[?([a-z_0-9]+)(?: = .*|\])$", text, flags=re.MULTILINE)
-    assert set(told) == set(keys(Deployment))
+    assert set(told) == set(keys())
     everything = re.sub(r"^# (?=\[?[a-z_0-9]+(?: = .*|\])$)", "", text, flags=re.MULTILINE)
     load(tmp_path, everything)
 
 
 def test_a_missing_description_names_the_example(tmp_path: Path) -> None:
     with pytest.raises(ConfigFailure, match=r"deploy\.toml does not exist") as caught:
-        deployment.load(tmp_path / "deploy.toml")
+        description.load(tmp_path / "deploy.toml")
     assert "deploy.example.toml" in caught.value.next
 
 

@@ -1,12 +1,12 @@
 """What PAI-EAS gets."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from builder.launch.alibaba import eas
-from builder.launch.deployment import Deployment, Eas
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import eas
+from builder.launch.platforms.eas import Eas
 from entrypoint.common.errors import ConfigFailure
 
 PUBLIC = Eas(
@@ -18,19 +18,13 @@ PUBLIC = Eas(
 )
 
 
-def test_the_rendered_file(
-    deployment: Deployment, golden: Callable[[str, Deployment], None]
-) -> None:
-    golden("eas", replace(deployment, name="my-chat", eas=PUBLIC))
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"eas": None}, "no table [eas]"),
-        ({"eas": Eas()}, "either instance_type or resource"),
-        ({"eas": Eas(instance_type="a", resource="b")}, "either instance_type or resource"),
-        ({"eas": PUBLIC, "port": 8080}, "EAS reserves the port 8080"),
+        ({}, "either instance_type or resource"),
+        ({"tables": (Eas(),)}, "either instance_type or resource"),
+        ({"tables": (Eas(instance_type="a", resource="b"),)}, "either instance_type or resource"),
+        ({"tables": (PUBLIC,), "port": 8080}, "EAS reserves the port 8080"),
     ],
 )
 def test_what_eas_would_not_take(

@@ -1,14 +1,15 @@
 """What a virtual machine and RunInstances get."""
 
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import yaml
 
-from builder.launch.alibaba import ecs, userdata
-from builder.launch.deployment import Deployment, Ecs
+from builder.launch.alibaba import userdata
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import ecs
+from builder.launch.platforms.ecs import Ecs
 from entrypoint.common.errors import ConfigFailure
 
 IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
@@ -18,23 +19,19 @@ IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
 def described(deployment: Deployment) -> Deployment:
     return replace(
         deployment,
-        ecs=Ecs(
-            instance_type="ecs.g8i.large",
-            image_id="debian_12",
-            vpc="vpc-1",
-            vswitch="vsw-1",
-            cidr="10.0.0.0/8",
-            ram_role="puller",
-            registry_instance="cri-1",
-            secret="chat-keys",  # noqa: S106 - a name
+        tables=(
+            Ecs(
+                instance_type="ecs.g8i.large",
+                image_id="debian_12",
+                vpc="vpc-1",
+                vswitch="vsw-1",
+                cidr="10.0.0.0/8",
+                ram_role="puller",
+                registry_instance="cri-1",
+                secret="chat-keys",  # noqa: S106 - a name
+            ),
         ),
     )
-
-
-def test_the_rendered_files(
-    described: Deployment, golden: Callable[[str, Deployment], None]
-) -> None:
-    golden("ecs", described)
 
 
 def test_user_data_is_small_and_says_no_secret(described: Deployment) -> None:

@@ -1,6 +1,5 @@
 """What a Kubernetes cluster gets, checked against Kubernetes' own schemas."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +7,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from builder.launch import k8s
-from builder.launch.deployment import Deployment, K8s
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import k8s
+from builder.launch.platforms.k8s import K8s
 from entrypoint.common.errors import ConfigFailure
 from entrypoint.serve import metrics
 
@@ -21,11 +21,13 @@ def described(deployment: Deployment) -> Deployment:
     return replace(
         deployment,
         replicas=2,
-        k8s=K8s(
-            secret="chat-keys",  # noqa: S106 - a name
-            namespace="models",
-            pull_secret="acr",  # noqa: S106
-            allow=("10.0.0.0/8",),
+        tables=(
+            K8s(
+                secret="chat-keys",  # noqa: S106 - a name
+                namespace="models",
+                pull_secret="acr",  # noqa: S106
+                allow=("10.0.0.0/8",),
+            ),
         ),
     )
 
@@ -36,12 +38,6 @@ def parts(described: Deployment) -> dict[str, Any]:
         name: yaml.safe_load(text)
         for name, text in k8s.render(described, "example.com/a@sha256:1").items()
     }
-
-
-def test_the_rendered_folder(
-    described: Deployment, golden: Callable[[str, Deployment], None]
-) -> None:
-    golden("k8s", described)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -69,13 +65,13 @@ def test_the_pod_obeys_the_restricted_standard(parts: dict[str, Any]) -> None:
 
 def test_keys_are_a_reference_and_required(described: Deployment) -> None:
     with pytest.raises(ConfigFailure, match="names no secret") as caught:
-        k8s.render(replace(described, k8s=K8s()), "a@sha256:1")
+        k8s.render(replace(described, tables=()), "a@sha256:1")
     assert "kubectl create secret" in caught.value.next
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_autoscaler_may_look_at_the_queue(described: Deployment, version: str) -> None:
-    asked = replace(described, k8s=replace(described.k8s, queue=3))
+    asked = described.having(replace(described.table(K8s), queue=3))
     scaler = yaml.safe_load(k8s.render(asked, "a@sha256:1")["autoscaler.yaml"])
     kubernetes_validate.validate(scaler, version, strict=True)
     [measure] = scaler["spec"]["metrics"]

@@ -1,22 +1,12 @@
 """What a swarm gets."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from builder.launch import swarm
-from builder.launch.deployment import Deployment, Swarm
+from builder.launch.deployment import Deployment
+from builder.launch.platforms import swarm
 from entrypoint.common.errors import ConfigFailure
-
-
-def test_the_rendered_file(
-    deployment: Deployment, golden: Callable[[str, Deployment], None]
-) -> None:
-    golden(
-        "swarm",
-        replace(deployment, replicas=3, swarm=Swarm(constraints=("node.labels.cpu==amx",))),
-    )
 
 
 def test_keys_are_required(deployment: Deployment) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.launch import deployment as deployments
-from builder.launch import service, targets
+from builder.launch import description, platforms, service, targets
 from builder.launch.deployment import Deployment
 from builder.settings import ROOT, Settings
 from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, UsageFailure
@@ -57,14 +56,16 @@ def test_what_would_be_applied_is_printed(
 ) -> None:
     targets.show(settings, small, "compose")
     printed = capsys.readouterr().out
-    assert printed == targets.find("compose").render(small, "small")["compose.yaml"]
+    assert printed == platforms.find("compose").render(small, "small")["compose.yaml"]
 
 
-@pytest.mark.parametrize("target", ["swarm", "k8s", "ecs", "eas", "dsw"])
+@pytest.mark.parametrize(
+    "target", [name for name in platforms.names() if platforms.find(name).TABLE.pulls]
+)
 def test_the_example_as_it_is_shows_what_would_be_and_what_is_missing(
     settings: Settings, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
-    described = deployments.load(ROOT / "deploy.example.toml", target)
+    described = description.load(ROOT / "deploy.example.toml", target)
     targets.show(settings, described, target)
     shown = capsys.readouterr()
     assert targets.UNSET in shown.out
@@ -73,6 +74,12 @@ def test_the_example_as_it_is_shows_what_would_be_and_what_is_missing(
     assert ("API keys" in shown.err) == (target in {"swarm", "k8s"})
     with pytest.raises(ConfigFailure, match="still has what the example leaves open: "):
         targets.apply(settings, described, target)
+
+
+def test_a_table_that_is_missing_is_told(settings: Settings, deployment: Deployment) -> None:
+    with pytest.raises(ConfigFailure, match=r"no table \[ecs\]") as caught:
+        targets.apply(settings, deployment, "ecs")
+    assert "deploy.example.toml" in caught.value.next
 
 
 def test_files_are_written_and_others_are_kept(

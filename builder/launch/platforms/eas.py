@@ -7,6 +7,7 @@ public sources and not tried on a real account: see docs/launch.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Final
 from builder.image.layers import PREFIX
 from builder.launch import alibaba, ready, service
 from builder.launch.alibaba import call, find
-from builder.launch.deployment import Deployment, Eas
+from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from builder.stage import report
 from entrypoint.common import table
@@ -26,6 +27,26 @@ FILE: Final = "service.json"
 RESERVED: Final = (8080, 9090)  # ports that EAS has for itself
 KEEPALIVE: Final = 600_000  # milliseconds of one request, our own default; theirs cuts long answers
 FAILED: Final = "Failed"
+
+
+@dataclass(frozen=True)
+class Eas(Table):
+    """PAI-EAS, on public resources (`instance_type`) or on a dedicated group (`resource`)."""
+
+    instance_type: str = ""
+    resource: str = ""
+    workspace: str = ""
+    vpc: str = ""
+    vswitch: str = ""
+    security_group: str = ""
+    endpoint: str = ""
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """Name each key whose value cannot be meant, with the reason or ""."""
+        yield from alibaba.misfits(self.endpoint)
+
+
+TABLE: Final = Eas
 
 
 def render(deployment: Deployment, image: str) -> dict[str, str]:
@@ -158,19 +179,18 @@ def contains(whole: Any, part: Any) -> bool:
 
 
 def _table(deployment: Deployment) -> Eas:
-    if deployment.eas is None:
+    eas = deployment.table(Eas)
+    if bool(eas.instance_type) == bool(eas.resource):
         raise ConfigFailure(
-            _("deploy.toml has no table [{name}].").format(name="eas"),
+            _("[eas] needs either instance_type or resource."),
             next=_("deploy.example.toml shows what belongs into it."),
         )
-    if bool(deployment.eas.instance_type) == bool(deployment.eas.resource):
-        raise ConfigFailure(_("[eas] needs either instance_type or resource."))
     if deployment.port in RESERVED:
         raise ConfigFailure(
             _("EAS reserves the port {port}.").format(port=deployment.port),
             next=_("Set another port in deploy.toml, for example 8000."),
         )
-    return deployment.eas
+    return eas
 
 
 def _name(deployment: Deployment) -> str:

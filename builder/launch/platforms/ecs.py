@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from builder.launch import alibaba, ready
 from builder.launch.alibaba import call, userdata
-from builder.launch.deployment import Deployment, Ecs
+from builder.launch.deployment import Deployment, Table, is_network
 from builder.settings import Settings
 from builder.stage import receipt, report
 from entrypoint.common import table
@@ -30,12 +30,52 @@ WOULD: Final = "DryRunOperation"  # the "error" that says that a real request wo
 # Documented for g8i; for the others an inference from their processors. The program decides anew
 # on each machine.
 MATRIX: Final = ("g8i", "g9i", "c8i", "c9i", "r8i", "r9i")
+DISKS: Final = range(20, 501)  # GiB of a system disk
+
+
+@dataclass(frozen=True)
+class Ecs(Table):
+    """Virtual machines of Alibaba Cloud; `cidr` is who may ask, `disk` in GiB, `bandwidth` Mbit/s.
+
+    `ram_role` lets a machine log in to the ACR instance `registry_instance` and read the API keys
+    from the KMS secret `secret`. `endpoint` is that of a private cloud.
+    """
+
+    instance_type: str
+    image_id: str
+    vpc: str
+    vswitch: str
+    cidr: str
+    ram_role: str = ""
+    registry_instance: str = ""
+    secret: str = ""
+    disk: int = 40
+    bandwidth: int = 0
+    endpoint: str = ""
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """Name each key whose value cannot be meant, with the reason or ""."""
+        if not is_network(self.cidr):
+            yield "cidr", ""
+        if self.disk not in DISKS:
+            yield "disk", ""
+        if self.bandwidth < 0:
+            yield "bandwidth", ""
+        if (self.secret or self.registry_instance) and not self.ram_role:
+            yield (
+                "ram_role",
+                _("A machine reads the secret, and logs in to the registry, by its role."),
+            )
+        yield from alibaba.misfits(self.endpoint)
+
+
+TABLE: Final = Ecs
 
 
 def render(deployment: Deployment, image: str) -> dict[str, str]:
     """Return the user data, and the RunInstances request without it."""
-    ecs = _table(deployment)
-    data = userdata.render(deployment, ecs, image)
+    ecs = deployment.table(Ecs)
+    data = _user_data(deployment, ecs, image)
     request = _request(deployment, ecs, data)
     del request["UserData"]
     return {"user-data.yaml": data, "run-instances.json": json.dumps(request, indent=2) + "\n"}
@@ -46,8 +86,8 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
     Raises NotReady, Refused, NotEnoughMemory, ConfigFailure; what this call made is removed then.
     """
-    ecs = _table(deployment)
-    request = _request(deployment, ecs, userdata.render(deployment, ecs, image))
+    ecs = deployment.table(Ecs)
+    request = _request(deployment, ecs, _user_data(deployment, ecs, image))
     region = Region(deployment, ecs)
     region.check_type()
     with ExitStack() as undo:
@@ -73,7 +113,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print every machine, its state, its address and its type."""
-    region = Region(deployment, _table(deployment))
+    region = Region(deployment, deployment.table(Ecs))
     rows = [
         (each.instance_id, each.status, _address(each) or "-", each.instance_type)
         for each in region.machines()
@@ -83,7 +123,7 @@ def status(_settings: Settings, deployment: Deployment) -> None:
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:
     """Delete the machines and their security group; nothing there is no error."""
-    region = Region(deployment, _table(deployment))
+    region = Region(deployment, deployment.table(Ecs))
     region.delete([each.instance_id for each in region.machines()])
     region.delete_security_group()
 
@@ -265,13 +305,14 @@ class Region:
         return call(getattr(self.client, operation.lstrip("_")), request).body
 
 
-def _table(deployment: Deployment) -> Ecs:
-    if deployment.ecs is None:
-        raise ConfigFailure(
-            _("deploy.toml has no table [{name}].").format(name="ecs"),
-            next=_("deploy.example.toml shows what belongs into it."),
-        )
-    return deployment.ecs
+def _user_data(deployment: Deployment, ecs: Ecs, image: str) -> str:
+    return userdata.render(
+        deployment,
+        image,
+        role=ecs.ram_role,
+        secret=ecs.secret,
+        registry_instance=ecs.registry_instance,
+    )
 
 
 def _request(deployment: Deployment, ecs: Ecs, data: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from builder.image import daemon
 from builder.launch import history, ready, service
-from builder.launch.deployment import Deployment
+from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from builder.stage import report
 from builder.stage.run import run
@@ -26,6 +26,18 @@ FILE: Final = "compose.yaml"
 PROJECT: Final = "com.docker.compose.project"  # the label of all that Compose makes
 # Without it the bridge hides containers behind this machine's address: nothing answers them then.
 CLOSED: Final = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+
+
+@dataclass(frozen=True)
+class Compose(Table):
+    """Docker Compose on this machine; `bind` is the address that the port is opened on."""
+
+    pulls: ClassVar[bool] = False
+
+    bind: str = "127.0.0.1"
+
+
+TABLE: Final = Compose
 
 
 def render(deployment: Deployment, image: str) -> dict[str, str]:
@@ -146,11 +158,12 @@ def _host(address: Address) -> str:
 
 
 def _address(deployment: Deployment) -> Address:
+    bind = deployment.table(Compose).bind
     try:
-        return ipaddress.ip_address(deployment.compose.bind)
+        return ipaddress.ip_address(bind)
     except ValueError:
         raise ConfigFailure(
-            _("{bind} in [compose] is not an address.").format(bind=repr(deployment.compose.bind)),
+            _("{bind} in [compose] is not an address.").format(bind=repr(bind)),
             next=_("Name an address such as 127.0.0.1 or 0.0.0.0."),
         ) from None
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from builder.image import daemon
 from builder.image.base import USER
 from builder.launch import history, ready, service
-from builder.launch.deployment import Deployment
+from builder.launch.deployment import UNSET, Deployment, Table
 from builder.settings import Settings
-from builder.stage import receipt
+from builder.stage import receipt, report
 from builder.stage.run import run
 from entrypoint.common import table
 from entrypoint.common.errors import NotReady, Refused
@@ -22,17 +22,40 @@ STACK: Final = "com.docker.stack.namespace"  # the label of all that a stack has
 MONITOR: Final = 10  # seconds in which a failing replica stops an update
 
 
+@dataclass(frozen=True)
+class Swarm(Table):
+    """Docker's own cluster; `constraints` as Docker writes them, such as node.labels.cpu==amx.
+
+    Not `published`, the service is for a proxy in its network alone, which finds all replicas
+    under the name "serve".
+    """
+
+    constraints: tuple[str, ...] = ()
+    published: bool = True
+
+    def draft(self, deployment: Deployment) -> Deployment:
+        """Return the deployment with a visible name for API keys that it does not name yet."""
+        if deployment.keys:
+            return deployment
+        report.say(_("deploy.toml names no API keys; they are shown as a placeholder."))
+        return replace(deployment, keys=UNSET)
+
+
+TABLE: Final = Swarm
+
+
 def render(deployment: Deployment, image: str) -> dict[str, str]:
     """Return stack.yaml; the API keys are read from a file `keys` beside it.
 
     A secret cannot be changed, so its name ends in the variable KEYS, which follows its content.
     """
     service.require_keys(deployment, "swarm")
+    swarm = deployment.table(Swarm)
     port = {"target": deployment.port, "published": deployment.port, "mode": "ingress"}
     container: dict[str, Any] = {
         "image": image,
         "command": service.words(deployment, keys=service.KEYS),
-        **({"ports": [port]} if deployment.swarm.published else {}),
+        **({"ports": [port]} if swarm.published else {}),
         "networks": ["closed"],
         "secrets": [{"source": "keys", "target": "keys", "uid": str(USER), "mode": 0o400}],
         "read_only": True,
@@ -49,9 +72,9 @@ def render(deployment: Deployment, image: str) -> dict[str, str]:
         "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
         "deploy": {
             # One virtual address where Docker balances, else the addresses of all replicas.
-            "endpoint_mode": "vip" if deployment.swarm.published else "dnsrr",
+            "endpoint_mode": "vip" if swarm.published else "dnsrr",
             "replicas": deployment.replicas,
-            "placement": {"constraints": list(deployment.swarm.constraints)},
+            "placement": {"constraints": list(swarm.constraints)},
             "resources": {
                 "limits": {
                     "cpus": str(deployment.cpus),
@@ -68,7 +91,7 @@ def render(deployment: Deployment, image: str) -> dict[str, str]:
     stack = {
         "version": "3.9",
         "services": {"serve": container},
-        "networks": {"closed": {"internal": True, "attachable": not deployment.swarm.published}},
+        "networks": {"closed": {"internal": True, "attachable": not swarm.published}},
         "secrets": {"keys": {"name": f"{deployment.name}_keys_${{KEYS}}", "file": "./keys"}},
     }
     return {FILE: service.document("swarm", stack)}
@@ -116,7 +139,7 @@ def teardown(settings: Settings, deployment: Deployment) -> None:
 
 def url(deployment: Deployment) -> str:
     """Return the service's address: any node's, or the name in the stack's own network."""
-    host = "127.0.0.1" if deployment.swarm.published else "serve"
+    host = "127.0.0.1" if deployment.table(Swarm).published else "serve"
     return f"http://{host}:{deployment.port}"
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from builder.image.base import USER
 from builder.image.layers import PREFIX
 from builder.launch import history, service
-from builder.launch.deployment import Deployment, K8s
+from builder.launch.deployment import UNSET, Deployment, Table, is_network
 from builder.settings import Settings
+from builder.stage import report
 from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed, ConfigFailure, NotReady, Refused
 from entrypoint.common.language import _
@@ -20,12 +22,51 @@ KEYS: Final = "/etc/llmdeploy"  # where the Secret is mounted; its entry is call
 KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
 KLOG: Final = re.compile(r"[EWIF]\d{4} ")  # how lines of kubectl's own log begin
 QUEUE: Final = "llmdeploy_queue"  # what the service itself calls the number of requests that wait
+SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 LEAVE: Final = 5  # seconds until every node knows that a pod gets no more requests
+
+
+@dataclass(frozen=True)
+class K8s(Table):
+    """A Kubernetes cluster. `secret` has the API keys as its entry `keys`.
+
+    `service` is the type of the Service; `allow` are CIDRs outside of the namespace that may ask.
+    With `queue`, the autoscaler looks at the requests that wait at each replica, not at the CPUs.
+    """
+
+    secret: str = ""
+    namespace: str = "default"
+    service: str = "ClusterIP"
+    pull_secret: str = ""
+    allow: tuple[str, ...] = ()
+    max_replicas: int = 4
+    cpu_percent: int = 70
+    queue: int = 0
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """Name each key whose value cannot be meant."""
+        fits = {
+            "service": self.service in SERVICES,
+            "allow": all(map(is_network, self.allow)),
+            "cpu_percent": self.cpu_percent > 0,
+            "queue": self.queue >= 0,
+        }
+        yield from ((key, "") for key, is_sensible in fits.items() if not is_sensible)
+
+    def draft(self, deployment: Deployment) -> Deployment:
+        """Return the deployment with a visible name for a secret that it does not name yet."""
+        if self.secret:
+            return deployment
+        report.say(_("[k8s] names no secret with API keys; it is shown as a placeholder."))
+        return deployment.having(replace(self, secret=UNSET))
+
+
+TABLE: Final = K8s
 
 
 def render(deployment: Deployment, image: str) -> dict[str, str]:
     """Return the folder's files. The Secret with the API keys is named, never contained."""
-    if not deployment.k8s.secret:
+    if not deployment.table(K8s).secret:
         raise ConfigFailure(
             _("k8s opens the service to others, and [k8s] names no secret with API keys."),
             next=_("Make one: kubectl create secret generic NAME --from-file=keys=deploy.keys"),
@@ -40,7 +81,7 @@ def render(deployment: Deployment, image: str) -> dict[str, str]:
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "namespace": deployment.k8s.namespace,
+        "namespace": deployment.table(K8s).namespace,
         "resources": list(parts),
     }
     return {
@@ -56,7 +97,7 @@ def apply(settings: Settings, deployment: Deployment, image: str) -> None:
     """
     files = render(deployment, image)
     history.change(history.folder(settings, deployment, "k8s"), files, Cluster(deployment))
-    print(f"http://{deployment.name}.{deployment.k8s.namespace}.svc:{deployment.port}")
+    print(f"http://{deployment.name}.{deployment.table(K8s).namespace}.svc:{deployment.port}")
 
 
 def status(_settings: Settings, deployment: Deployment) -> None:
@@ -107,7 +148,7 @@ class Cluster:
 def _kubectl(deployment: Deployment, *words: str) -> str:
     """Run kubectl; raise Refused with its words if the cluster says no."""
     try:
-        return run(["kubectl", f"--namespace={deployment.k8s.namespace}", *words])
+        return run(["kubectl", f"--namespace={deployment.table(K8s).namespace}", *words])
     except CommandFailed as failure:
         if not failure.why:
             raise  # kubectl is not there
@@ -135,7 +176,8 @@ def _labels(deployment: Deployment) -> dict[str, str]:
 
 def _deployment(deployment: Deployment, image: str) -> dict[str, Any]:
     labels = _labels(deployment)
-    pull = [{"name": deployment.k8s.pull_secret}] if deployment.k8s.pull_secret else []
+    keys, pull_secret = deployment.table(K8s).secret, deployment.table(K8s).pull_secret
+    pull = [{"name": pull_secret}] if pull_secret else []
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -174,7 +216,7 @@ def _deployment(deployment: Deployment, image: str) -> dict[str, Any]:
                         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
                         {
                             "name": "keys",
-                            "secret": {"secretName": deployment.k8s.secret, "defaultMode": 0o440},
+                            "secret": {"secretName": keys, "defaultMode": 0o440},
                         },
                     ],
                 },
@@ -225,7 +267,7 @@ def _service(deployment: Deployment) -> dict[str, Any]:
         "kind": "Service",
         "metadata": _meta(deployment),
         "spec": {
-            "type": deployment.k8s.service,
+            "type": deployment.table(K8s).service,
             "selector": _labels(deployment),
             "ports": [{"name": "http", "port": deployment.port, "targetPort": "http"}],
         },
@@ -244,8 +286,8 @@ def _autoscaler(deployment: Deployment) -> dict[str, Any]:
                 "name": deployment.name,
             },
             "minReplicas": deployment.replicas,
-            "maxReplicas": max(deployment.k8s.max_replicas, deployment.replicas),
-            "metrics": [_measure(deployment.k8s)],
+            "maxReplicas": max(deployment.table(K8s).max_replicas, deployment.replicas),
+            "metrics": [_measure(deployment.table(K8s))],
         },
     }
 
@@ -272,7 +314,7 @@ def _network(deployment: Deployment) -> dict[str, Any]:
     """Return who may ask: pods of this namespace and the given addresses. Nothing goes out."""
     peers: list[dict[str, Any]] = [
         {"podSelector": {}},
-        *({"ipBlock": {"cidr": cidr}} for cidr in deployment.k8s.allow),
+        *({"ipBlock": {"cidr": cidr}} for cidr in deployment.table(K8s).allow),
     ]
     return {
         "apiVersion": "networking.k8s.io/v1",

@@ -7,6 +7,7 @@ see docs/launch.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from builder.launch import alibaba, ready
 from builder.launch.alibaba import call, find
-from builder.launch.deployment import Deployment, Dsw
+from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from entrypoint.common import table
 from entrypoint.common.errors import ConfigFailure, NotReady
@@ -25,9 +26,28 @@ FAILED: Final = "Failed"
 ENDED: Final = ("Stopped", FAILED)
 
 
+@dataclass(frozen=True)
+class Dsw(Table):
+    """PAI-DSW, an instance to work in."""
+
+    instance_type: str
+    workspace: str
+    vpc: str = ""
+    vswitch: str = ""
+    security_group: str = ""
+    endpoint: str = ""
+
+    def misfits(self) -> Iterator[tuple[str, str]]:
+        """Name each key whose value cannot be meant, with the reason or ""."""
+        yield from alibaba.misfits(self.endpoint)
+
+
+TABLE: Final = Dsw
+
+
 def render(deployment: Deployment, image: str) -> dict[str, str]:
     """Return the CreateInstance request."""
-    request = _request(deployment, _table(deployment), image)
+    request = _request(deployment, deployment.table(Dsw), image)
     return {FILE: json.dumps(request, indent=2) + "\n"}
 
 
@@ -36,8 +56,8 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
     Raises NotReady, Refused, ConfigFailure if one with another image has this name.
     """
-    wanted = _request(deployment, _table(deployment), image)
-    instance = DswInstance(deployment, _table(deployment))
+    wanted = _request(deployment, deployment.table(Dsw), image)
+    instance = DswInstance(deployment, deployment.table(Dsw))
     before = instance.look()
     if before and before.image_url != image:
         raise ConfigFailure(
@@ -59,14 +79,14 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the instance, its specification and its address."""
-    found = DswInstance(deployment, _table(deployment)).look()
+    found = DswInstance(deployment, deployment.table(Dsw)).look()
     row = (found.status, found.ecs_spec, found.instance_url) if found else ("-", "-", "-")
     print(table.columns([(_("state"), _("type"), _("address")), tuple(map(str, row))]))
 
 
 def teardown(_settings: Settings, deployment: Deployment) -> None:
     """Stop and delete the instance; nothing there is no error."""
-    DswInstance(deployment, _table(deployment)).remove()
+    DswInstance(deployment, deployment.table(Dsw)).remove()
 
 
 @dataclass(frozen=True)
@@ -140,15 +160,6 @@ class DswInstance:
     def _why(self) -> str:
         found = self.look()
         return f"{found.status}: {found.reason_message}" if found else ""
-
-
-def _table(deployment: Deployment) -> Dsw:
-    if deployment.dsw is None:
-        raise ConfigFailure(
-            _("deploy.toml has no table [{name}].").format(name="dsw"),
-            next=_("deploy.example.toml shows what belongs into it."),
-        )
-    return deployment.dsw
 
 
 def _name(deployment: Deployment) -> str:
