@@ -71,6 +71,18 @@ with closing(open_engine(catalog.load(models_folder()).find(None), models_folder
     print(json.dumps(engine._tokens(json.loads(talk))))
 """
 
+LAST = """
+import sys
+from contextlib import closing
+from entrypoint.common import catalog
+from entrypoint.arguments import models_folder
+from entrypoint.engines import Options, open_engine
+with closing(open_engine(catalog.load(models_folder()).find(None), models_folder())) as engine:
+    engine._sample = lambda scores, *_: len(scores) - 1
+    *pieces, usage = engine.stream("12", Options(max_tokens=2))
+    print(usage.completion_tokens, "".join(pieces))
+"""
+
 
 @dataclass
 class Checkout:
@@ -169,6 +181,16 @@ def test_it_is_quantized_and_answers(
     assert said.returncode == 0, said.stderr
     assert len(said.stdout.split()) >= 2
     assert "Traceback" not in said.stderr
+
+
+def test_a_token_without_text_is_never_chosen(checkout: Checkout, stack: Path) -> None:
+    done = checkout.task("quantize", checkout.name, "--engine", "itrex")
+    assert done.returncode == 0, done.stderr
+    ready = checkout.root / "dist/models/ready-itrex"
+    where = {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(ready)}
+    python, checkpoint = stack / "bin/python", checkout.root / "published"
+    printed = tutorial.run(python, LAST, checkpoint, **where)
+    assert printed.split()[0] in {"1", "2"}
 
 
 def test_the_tutorials_code_answers_with_what_was_saved(

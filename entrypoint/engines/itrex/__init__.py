@@ -194,6 +194,8 @@ class Itrex:
         ctypes.CDLL(None).malloc_trim(0)
         self._torch = torch
         self._special = _special(self._tokenizer)
+        # Scores are padded to a round number; Qwen's tokenizer panics at what has no text.
+        self._known = max(len(self._tokenizer), 1 + max(self._special.values(), default=0))
         self._controls = Controls(self._special)
         self._ends = self._end_tokens()
         self._tokens([{"role": "user", "content": "?"}])  # a template with a mistake fails now
@@ -293,7 +295,7 @@ class Itrex:
                     )
                 state.past = output.past_key_values
                 state.ids = state.ids + batch
-                scores = output.logits[0, -1].float()
+                scores = output.logits[0, -1, : self._known].float()
         return scores
 
     def _widen(self, length: int) -> None:
