@@ -30,6 +30,7 @@ def main() -> int:
     # As the first process of a container we would otherwise not get these signals at all.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
+    sys.unraisablehook = _insist
     try:
         arguments = _parser().parse_args(_words(sys.argv[1:]))
         arguments.run(arguments)
@@ -97,6 +98,16 @@ def _print_version(_arguments: Namespace) -> None:
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Unwind, so that the engine is stopped; 143 is what the world expects after SIGTERM."""
     sys.exit(128 + number)
+
+
+def _insist(lost: sys.UnraisableHookArgs) -> None:
+    """Leave a moment later where a signal came during a finalizer, which keeps what is raised."""
+    if not isinstance(lost.exc_value, SystemExit):
+        sys.__unraisablehook__(lost)
+        return
+    code = lost.exc_value.code
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(code))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)  # not at once: that would be lost in this hook
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The program's edge, as a person types it: commands, options, messages, exit codes."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,24 @@ def test_answers_are_utf8_in_any_locale(tmp_path: Path) -> None:
         check=False,
     )
     assert "模型" in done.stderr.decode("utf-8")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_where_python_loses_what_is_raised(number: int, code: int) -> None:
+    script = f"""
+import os, sys, time, entrypoint.__main__ as program
+class Finalizer:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+        time.sleep(9)
+def run(_):
+    Finalizer()
+    time.sleep(30)
+program._print_version = run
+sys.argv[1:] = ["version"]
+sys.exit(program.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
