@@ -31,8 +31,12 @@ from entrypoint.common.language import _
 
 PREFIX = "opt/llmdeploy"
 
-# Its scripts are renewed less often than the program, whose layer so stays small.
-PAGE = "entrypoint/serve/page"
+# Of the program what is renewed less often than its code, whose layer so stays small.
+SETTLED = (
+    "entrypoint/serve/page/**/*",
+    "entrypoint/answers/*.toml",
+    "entrypoint/tutorial.ipynb",
+)
 
 # Of the packed environment, what only serves a person at a shell.
 UNNEEDED = ("bin/activate*", "bin/deactivate*", "bin/conda-unpack", "bin/conda_unpack_progress.py")
@@ -79,10 +83,9 @@ def plan(
         yield _model(settings, model, laying)
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
-        "page",
-        laying
-        | {"page": _digest(filter(Path.is_file, (ROOT / PAGE).rglob("*"))), "env": environment},
-        lambda root: shutil.copytree(ROOT / PAGE, _packages(root, python) / PAGE),
+        "data",
+        laying | {"data": _digest(_settled()), "env": environment},
+        lambda root: _data(_packages(root, python)),
     )
     program = {
         "program": _digest([ROOT / "pyproject.toml", *_sources()]),
@@ -139,6 +142,13 @@ def _model(settings: Settings, model: Model, laying: Mapping[str, str]) -> Layer
     return Layer(f"model-{model.name}", {**laying, **hashes}, fill)
 
 
+def _data(packages: Path) -> None:
+    for path in _settled():
+        target = packages / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
 def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:
     """Install the wheel as bytecode, its command, and the list of this image's models."""
     packages = _packages(root, python)
@@ -149,12 +159,14 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
             env={"SOURCE_DATE_EPOCH": str(archive.EPOCH)},
         )
         [wheel] = Path(work).glob("*.whl")
+        elsewhere = {str(path.relative_to(ROOT)) for path in _settled()}
         with zipfile.ZipFile(wheel) as content:  # all that installing a pure wheel means
-            content.extractall(packages)
+            for name in content.namelist():
+                if name not in elsewhere and not name.endswith("/RECORD"):
+                    content.extract(name, packages)
     for engine in (packages / "entrypoint/engines").glob("*/"):  # an image has its own only
         if engine.name != variant.engine:
             shutil.rmtree(engine)
-    shutil.rmtree(packages / PAGE)  # it has a layer of its own
     # The image is read-only, so bytecode is made here; it stands for its source, without docstrings
     # and columns, as each change of the program sends this layer again.
     compiler = ["-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", "-o", "2"]
@@ -188,10 +200,17 @@ def _register_kernel(root: Path, name: str) -> None:
     spec.write_text(json.dumps(about, indent=1) + "\n")
 
 
+def _settled() -> Iterator[Path]:
+    """Yield the files of the program that lie in the layer below its code."""
+    for pattern in SETTLED:
+        yield from filter(Path.is_file, ROOT.glob(pattern))
+
+
 def _sources() -> Iterator[Path]:
-    """Yield the files that the program's wheel is made of."""
+    """Yield the files that the layer of the code is made of."""
+    settled = set(_settled())
     for path in (ROOT / "entrypoint").rglob("*"):
-        if path.is_file() and path.suffix != ".pyc":
+        if path.is_file() and path.suffix != ".pyc" and path not in settled:
             yield path
 
 

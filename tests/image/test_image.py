@@ -108,7 +108,7 @@ def test_history_shows_a_layer_for_each_model(engine: DockerClient, built: Setti
         if row["CreatedBy"].startswith("ADD")
     ]
     assert sorted(added[2:4]) == ["model-qwen2.5-coder-0.5b.tar", "model-smollm2-135m.tar"]
-    assert (added[:2], added[4:]) == (["code.tar", "page.tar"], ["env.tar", "base.tar"])
+    assert (added[:2], added[4:]) == (["code.tar", "data.tar"], ["env.tar", "base.tar"])
 
 
 @EVERY_IMAGE
@@ -177,7 +177,7 @@ def test_the_table_of_sizes_has_every_layer(
     assert done.returncode == 0
     first_words = [line.split()[0] for line in done.stdout.splitlines()]
     assert first_words == [
-        "layer", "base", "env", *sorted(first_words[3:5]), "page", "code", "all", "promised",
+        "layer", "base", "env", *sorted(first_words[3:5]), "data", "code", "all", "promised",
     ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_every_model_gets_an_instruction_and_so_a_layer_of_its_own() -> None:
         "ADD env.tar /",
         "ADD model-small.tar /",
         "ADD model-large.tar /",
-        "ADD page.tar /",
+        "ADD data.tar /",
         "ADD code.tar /",
     ]
 
@@ -57,8 +57,8 @@ def test_what_changes_more_often_lies_above_what_changes_less_often() -> None:
         "FROM scratch AS base",
         "FROM base AS env",
         "FROM env AS models",
-        "FROM models AS page",
-        "FROM page AS code",
+        "FROM models AS data",
+        "FROM data AS code",
     ]
 
 

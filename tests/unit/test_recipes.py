@@ -161,7 +161,7 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
             "compresslevel=5",
             {
                 *("environment", "layer base", "layer env", "layer model-tiny"),
-                *("layer page", "layer code"),
+                *("layer data", "layer code"),
             },
         ),
     ],
