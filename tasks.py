@@ -255,14 +255,19 @@ def lock(
 @stage(
     help={
         "fast": _("only the linters and tests/unit"),
+        "slow": _("only what takes minutes each, which is left out otherwise"),
         "no-docker": _("leave out tests/image"),
     },
 )
-def test(_: Context, fast: bool = False, no_docker: bool = False) -> None:
+def test(_: Context, fast: bool = False, slow: bool = False, no_docker: bool = False) -> None:
     """Run every check and test; --fast only the quick ones, --no-docker without containers."""
     from builder import checks
 
-    checks.run_all(settings.load(), fast=fast, docker=not no_docker)
+    at_most_one({"--fast": fast, "--slow": slow})
+    if slow:
+        checks.run_slow(settings.load(), docker=not no_docker)
+    else:
+        checks.run_all(settings.load(), fast=fast, docker=not no_docker)
 
 
 @stage(

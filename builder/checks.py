@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from builder.environment import condaenv, lock
@@ -43,16 +43,36 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
     os.chdir(ROOT)
     lock.check(settings)
     failed = [argv[0] for argv in LINTERS if _linter(argv) != 0]
-    if docker and not fast:
+    if not fast:
+        _prepare(settings, docker=docker)
+    failed += _failed(_selections(fast=fast, docker=docker))
+    _require(failed)
+
+
+def run_slow(settings: Settings, *, docker: bool) -> None:
+    """Run the tests that `run_all` leaves out, as each takes minutes; raise CommandFailed."""
+    os.chdir(ROOT)
+    _prepare(settings, docker=docker)
+    _require(_failed([("tests", "-m", "slow", *_without(docker=docker))]))
+
+
+def _prepare(settings: Settings, *, docker: bool) -> None:
+    if docker:
         with report.step(_("Container engine")):
             daemon.ensure(settings)
-    if not fast:  # a test would keep to itself what that is doing, for minutes
-        condaenv.build(settings, "auto")
-    failed += [
+    condaenv.build(settings, "auto")  # a test would keep to itself what that is doing, for minutes
+
+
+def _failed(selections: Iterable[tuple[str, ...]]) -> list[str]:
+    """Run pytest on each selection; return the names of those that failed."""
+    return [
         f"pytest {selection[0]}"
-        for selection in _selections(fast=fast, docker=docker)
+        for selection in selections
         if attach([sys.executable, "-m", "pytest", *selection]) != 0
     ]
+
+
+def _require(failed: Sequence[str]) -> None:
     if failed:
         raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failed)))
 
@@ -65,4 +85,8 @@ def _linter(argv: Sequence[str]) -> int:
 def _selections(*, fast: bool, docker: bool) -> Iterator[tuple[str, ...]]:
     yield "tests/unit", "--numprocesses=auto"  # they wait more than they compute
     if not fast:
-        yield "tests", "--ignore=tests/unit", *([] if docker else ["--no-docker"])
+        yield "tests", "--ignore=tests/unit", "-m", "not slow", *_without(docker=docker)
+
+
+def _without(*, docker: bool) -> tuple[str, ...]:
+    return () if docker else ("--no-docker",)

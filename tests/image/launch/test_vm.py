@@ -23,6 +23,8 @@ from .machine import HOST, SECONDS, Machine
 
 KEY = "k" * 32
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small(settings: Settings, image: str, engine: DockerClient) -> Iterator[str]:
