@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import conversation, mounted
+from entrypoint.answers import circles
 from entrypoint.arguments import SAMPLING, THINK, Commands, add_sampling, models_folder, sampling
 from entrypoint.chat import terminal
+from entrypoint.chat.markdown import Markdown
 from entrypoint.common import files, machine, table
 from entrypoint.common.catalog import ENDLESS, Catalog
 from entrypoint.common.errors import EngineCrashed, Failure, NotEnoughMemory, UsageFailure
@@ -52,6 +54,9 @@ def register(commands: Commands) -> None:
         type=Path,
         metavar="FILE",
         help=_("keep the conversation in this file and go on with it next time"),
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help=_("show the Markdown of answers as it is written")
     )
     parser.set_defaults(run=run)
 
@@ -88,6 +93,7 @@ def run(arguments: Namespace) -> None:
             sampling(arguments),
             talk,
             read=read,
+            styled=not arguments.plain and terminal.has_colours(),
             person=person,
             session=session,
         )
@@ -132,7 +138,7 @@ class Chat:
 
     For a `person`, failures are told and the loop goes on; otherwise they end it. `read` is a
     `terminal.Reader`; `open_` loads the model of a name. `wishes` are the options that the user
-    set, which hold for whatever model answers.
+    set, which hold for whatever model answers. `styled` shows the Markdown of answers in colours.
     """
 
     def __init__(
@@ -146,6 +152,7 @@ class Chat:
         read: terminal.Reader,
         write: Callable[[str], None] = _write,
         say: Callable[[str], None] = say,
+        styled: bool = False,
         person: bool = False,
         session: Path | None = None,
     ) -> None:
@@ -155,6 +162,7 @@ class Chat:
         self._wishes = dict(wishes)
         self._talk = talk
         self._read, self._write, self._say = read, write, say
+        self._styled = styled
         self._person = person
         self._session = session
         self._usage: Usage | None = None
@@ -254,19 +262,27 @@ class Chat:
                 )
             )
         answer, thinks = "", False
+        shown: Callable[[str], str] = Markdown().feed if self._styled else str
         try:
             with closing(self._engine.stream(self._talk.messages(question), options)) as all_:
                 for part in thinking.apart(all_):
                     if isinstance(part, Usage):
                         self._usage = part
                     elif part[0] == "answer":
-                        self._write(visible(part[1]))
+                        self._write(shown(visible(part[1])))
                         answer += part[1]
                     elif not thinks:
                         thinks = True
                         self._say(_("The model thinks first..."))
         finally:
-            self._write("\n")
+            self._write(shown("\n"))
+        if circles.share(answer) > circles.MOST:
+            self._say(
+                _(
+                    "The model goes round in circles: {share:.0%} of the answer was there before."
+                    " Another temperature may help, or /set repeat_penalty 1.1; then /retry."
+                ).format(share=circles.share(answer))
+            )
         if self._usage and self._usage.finish_reason == "length":
             self._say(_("The answer was cut: it reached its limit of tokens."))
         return answer

@@ -25,6 +25,12 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
 
 
+def has_colours() -> bool:
+    """Tell whether answers go to a terminal that shows colours, to a person who wants them."""
+    dumb = os.environ.get("TERM", "dumb") == "dumb"
+    return sys.stdout.isatty() and not dumb and not os.environ.get("NO_COLOR")
+
+
 def completer(commands: Mapping[str, Iterable[str] | None]) -> Completer:
     """Return what the tab key offers: commands, and their words, or files where that is None."""
     from prompt_toolkit.completion import (
@@ -58,10 +64,13 @@ def person(
     from prompt_toolkit.history import InMemoryHistory
     from prompt_toolkit.output import create_output
 
+    from entrypoint.chat.emoji import FirstCodePoints
+
     session: PromptSession[str] = PromptSession(
         history=InMemoryHistory(list(earlier)),
         completer=completer(commands),
         complete_while_typing=False,
+        input_processors=[FirstCodePoints()],
         output=create_output(
             always_prefer_tty=True
         ),  # so that `chat > answers.txt` can be typed to

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+from entrypoint.answers import circles
 from entrypoint.answers.questions import LETTERS, Checker, Dimension, Question
 from entrypoint.answers.results import Answer
 from entrypoint.common.language import _
@@ -26,8 +27,6 @@ Kind: TypeAlias = Literal["point", "program", "choice", "language", "repetition"
 FORM: tuple[Dimension, ...] = ("form",)
 RUNS = 10  # of a program that throws dice: an answer of 0 or 7 shows among so many
 ENOUGH = 10  # seconds of all runs of a program: after these no further one begins
-WINDOW = 12  # characters: shorter ones recur in any text
-REPEATED = 0.5  # the share of a text's windows that may have been there before
 ECHO, ECHOED = 6, 0.7  # characters in a row, and the share of a text that is such rows of another
 SHORT = 40  # characters: a text so short may end without a full stop
 
@@ -198,13 +197,10 @@ def language(wanted: str, text: str) -> tuple[bool | None, str]:
 
 def repetition(text: str) -> tuple[bool, str]:
     """Tell whether a text says new things: a model that is stuck says the same again and again."""
-    plain = re.sub(r"[\s\-_=*|#]+", "", text)
-    if not plain:
+    if not circles.LINES.sub("", text):
         return False, _("There is no answer.")
-    windows = [plain[start : start + WINDOW] for start in range(len(plain) - WINDOW + 1)]
-    share = 1 - len(set(windows)) / len(windows) if len(windows) > 2 * WINDOW else 0.0
-    why = _("{share:.0%} of it was there before.").format(share=share)
-    return share <= REPEATED, why
+    share = circles.share(text)
+    return share <= circles.MOST, _("{share:.0%} of it was there before.").format(share=share)
 
 
 def whole(text: str, finish_reason: str) -> tuple[bool | None, str]:

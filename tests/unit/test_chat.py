@@ -76,6 +76,7 @@ class Room:
         engine: type[Parrot] = Parrot,
         models: tuple[Model, ...] = (model("polly"), model("coco")),
         wishes: Mapping[str, float] | None = None,
+        styled: bool = False,
     ) -> None:
         self.engine = engine
         self.typed = iter(typed)
@@ -92,6 +93,7 @@ class Room:
             read=self.read,
             write=self.write,
             say=lambda text: self.heard.append(f"[{text}]"),
+            styled=styled,
             person=person,
             session=session,
         )
@@ -126,6 +128,18 @@ GREETING = "[Ask away, or type /help. Ctrl-D leaves.]"
 def test_no_answer_steers_a_terminal() -> None:
     heard = Room(["\x1b]52;c;aGk=\x07"]).run()
     assert "polly: ␛]52;c;aGk=␇\n" in heard
+
+
+def test_an_answer_in_colours_steers_nothing_else() -> None:
+    room = Room(["**a** \x1b[2J"], styled=True)
+    assert "polly: \x1b[1ma\x1b[22m ␛[2J\n" in room.run()
+    assert room.talk.turns[0].answer == "polly: **a** \x1b[2J"  # what the model wrote is kept
+
+
+def test_a_model_that_goes_round_in_circles_is_told_of() -> None:
+    told = "[The model goes round in circles: 83% of the answer was there before."
+    assert any(line.startswith(told) for line in Room(["I see a tree. " * 10]).run())
+    assert not any("circles" in line for line in Room(["I see a tree, and then a house."]).run())
 
 
 def test_a_conversation() -> None:

@@ -73,3 +73,39 @@ def test_a_line_typed_during_an_answer_is_the_next_question(child: pexpect.spawn
     child.expect_exact("answered")
     assert "two" not in str(child.before), "it was written into the answer"
     child.expect_exact("answering two")
+
+
+MANY = "\n".join(f"第{number}行：苹果" for number in range(300))
+LONG = "把这些数读一遍：" + " ".join(map(str, range(7_500)))  # 40 kB
+
+
+@pytest.mark.parametrize("pasted", [MANY, LONG], ids=["300 lines", "40 kB"])
+def test_a_pasted_text_is_one_question(child: pexpect.spawn[str], pasted: str) -> None:
+    child.send("\r")
+    child.expect_exact("answered")
+    child.expect_exact(">>>")
+    child.send(f"\x1b[200~{pasted}\x1b[201~\r")
+    child.expect_exact("answering ")
+    child.expect_exact(pasted.replace("\n", "\r\n") + "\r\n")
+
+
+def test_an_emoji_of_several_code_points_is_as_wide_as_every_terminal_draws_it() -> None:
+    from prompt_toolkit.buffer import Buffer
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.layout.controls import BufferControl
+    from prompt_toolkit.layout.processors import TransformationInput
+
+    from entrypoint.chat.emoji import FirstCodePoints
+
+    line = "a👨\u200d👩\u200d👦👍\U0001f3fd❤\ufe0f🇨🇳1\ufe0f\u20e3b"
+    known = TransformationInput(
+        BufferControl(Buffer()), Document(line), 0, lambda at: at, [("", line)], 80, 1
+    )
+    seen = FirstCodePoints().apply_transformation(known)
+    assert "".join(fragment[1] for fragment in seen.fragments) == "a👨👍❤CN1b"
+    for at, letter in enumerate(line):
+        if letter in "a👨👍❤1b":  # the cursor stands where the letter is seen, and back
+            assert seen.fragments[seen.source_to_display(at)][1] == letter
+            assert seen.display_to_source(seen.source_to_display(at)) == at
+    assert seen.source_to_display(len(line)) == len(seen.fragments)
+    assert seen.display_to_source(len(seen.fragments)) == len(line)
