@@ -19,6 +19,10 @@ GGUF_NAMES: Final = {
 }
 
 
+# What opens a thought, and what then ends it: most models have the first pair, Gemma 4 the other.
+THOUGHT_MARKS: Final = {"<think>": "</think>", "<|channel>thought": "<channel|>"}
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known from the files; whatever they do not tell is empty.
@@ -50,7 +54,13 @@ def thinking(template: str) -> str:
     """Return whether a model with this chat template thinks: "off" if it can be told not to."""
     if "enable_thinking" in template:
         return "off"
-    return "on" if "</think>" in template else ""
+    return "on" if any(mark in template for mark in THOUGHT_MARKS.values()) else ""
+
+
+def opening(template: str) -> str:
+    """Return what opens a thought of a model with this chat template; most have the same."""
+    ways = [mark for mark, closing in THOUGHT_MARKS.items() if closing in template]
+    return ways[0] if ways else next(iter(THOUGHT_MARKS))
 
 
 def sampling(advice: Mapping[str, Any]) -> SamplingAdvice:

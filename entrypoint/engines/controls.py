@@ -13,11 +13,13 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from entrypoint.engines import Message, thinking
+from entrypoint.common.facts import THOUGHT_MARKS
+from entrypoint.engines import Message
 
 # What a model itself writes into its answers, and reads in the history.
 TAGS: Final = {
-    *(thinking.OPENING, thinking.CLOSING),
+    *THOUGHT_MARKS,
+    *THOUGHT_MARKS.values(),
     *("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>"),
 }
 

@@ -1,7 +1,8 @@
-"""What a model thinks before it answers: `<think>` ... `</think>` at the beginning of its text.
+"""What a model thinks before it answers: between two marks at the beginning of its text.
 
-Engines yield a text as the model writes it; where the chat template already opened the block in
-the prompt, they yield the opening mark first. So every text with a thought begins with it.
+The marks are `<think>` and `</think>`, or those of Gemma 4. Engines yield a text as the model
+writes it; where the chat template already opened the block in the prompt, they yield the opening
+mark first. So every text with a thought begins with it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
+from entrypoint.common.facts import THOUGHT_MARKS
 from entrypoint.engines import Usage
-
-OPENING, CLOSING = "<think>", "</think>"
 
 Kind: TypeAlias = Literal["thought", "answer"]
 Part: TypeAlias = tuple[Kind, str]
@@ -27,6 +27,7 @@ class Splitter:
 
     def __init__(self) -> None:
         self.kind: Kind | None = None  # of what comes next; None as long as it may be either
+        self._closing = ""  # what ends the thought that is open
         self._begun = False  # whether the part that is under way has text
         self._held = ""  # may be the beginning of a mark, or space before one
 
@@ -35,8 +36,8 @@ class Splitter:
         self._held += piece
         if self.kind is None:
             self._open()
-        if self.kind == "thought" and CLOSING in self._held:
-            thought, _mark, self._held = self._held.partition(CLOSING)
+        if self.kind == "thought" and self._closing in self._held:
+            thought, _mark, self._held = self._held.partition(self._closing)
             yield from self._part(thought.rstrip())
             self.kind, self._begun = "answer", False
         if self.kind:
@@ -53,15 +54,18 @@ class Splitter:
     def _open(self) -> None:
         """Decide by which kind the text begins, as soon as enough of it is there."""
         begun = self._held.lstrip()
-        if begun.startswith(OPENING):
-            self.kind, self._held = "thought", begun.removeprefix(OPENING)
-        elif not OPENING.startswith(begun):
+        for opening, closing in THOUGHT_MARKS.items():
+            if begun.startswith(opening):
+                self.kind, self._held = "thought", begun.removeprefix(opening)
+                self._closing = closing
+                return
+        if not any(opening.startswith(begun) for opening in THOUGHT_MARKS):
             self.kind, self._begun = "answer", True  # an ordinary answer stays as it is
 
     def _doubtful(self) -> int:
         """Return how many of the last characters may turn out to end the thought."""
-        for length in range(len(CLOSING) - 1, 0, -1):
-            if self._held.endswith(CLOSING[:length]):
+        for length in range(len(self._closing) - 1, 0, -1):
+            if self._held.endswith(self._closing[:length]):
                 before = self._held[:-length]
                 return length + len(before) - len(before.rstrip())
         return len(self._held) - len(self._held.rstrip())
@@ -77,13 +81,13 @@ class Splitter:
 class Limit:
     """The most tokens of an answer, which those of the thought before it do not count for.
 
-    `opened` tells that the text goes on within a thought.
+    `opened` is the mark that the prompt ended with, if the text goes on within a thought.
     """
 
-    def __init__(self, most: int, *, opened: bool) -> None:
+    def __init__(self, most: int, *, opened: str) -> None:
         self._most, self._thought = most, 0
         self._splitter = Splitter()
-        self.reached(OPENING if opened else "", 0)
+        self.reached(opened, 0)
 
     def reached(self, piece: str, tokens: int) -> bool:
         """Add a piece, with which the text has `tokens`; tell whether the answer has enough."""

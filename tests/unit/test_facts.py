@@ -11,6 +11,7 @@ from entrypoint.common.catalog import SamplingAdvice
 from entrypoint.common.facts import Facts
 from entrypoint.common.gguf import Header
 
+GEMMA = "{% if enable_thinking %}<|think|>{% endif %}<|channel>thought\n<channel|>"
 HYBRID = "{% if enable_thinking is false %}<think>\n\n</think>{% endif %}"
 
 
@@ -43,11 +44,21 @@ def test_values_of_a_wrong_kind_are_no_facts() -> None:
     [
         ("{{ messages }}", ""),
         (HYBRID, "off"),
+        (GEMMA, "off"),
+        ("{{ content.split('<channel|>')[-1] }}", "on"),
         ("{{ content.split('</think>')[-1] }}{{ '<think>\\n' }}", "on"),
     ],
 )
 def test_a_template_tells_whether_the_model_thinks(template: str, think: str) -> None:
     assert common.thinking(template) == think
+
+
+@pytest.mark.parametrize(
+    ("template", "opening"),
+    [("{{ messages }}", "<think>"), (HYBRID, "<think>"), (GEMMA, "<|channel>thought")],
+)
+def test_a_template_tells_how_a_thought_begins(template: str, opening: str) -> None:
+    assert common.opening(template) == opening
 
 
 def test_a_checkpoint_says_it_in_three_files(tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ TEXTS = [
     ("<thin", "", "<thin"),
     ("<think>a</thin", "a</thin", ""),
     ("", "", ""),
+    # As Gemma 4 writes it.
+    ("<|channel>thought\nTwo and two.\n<channel|>Four.", "Two and two.", "Four."),
+    ("<|channel>thought\n<channel|>Four.", "", "Four."),
+    ("<|channel>thought\nof </think><channel", "of </think><channel", ""),
+    ("<|channel>final", "", "<|channel>final"),
 ]
 
 
@@ -49,15 +54,16 @@ def test_a_part_is_told_as_soon_as_it_is_certain() -> None:
 @pytest.mark.parametrize(
     ("pieces", "opened", "count"),
     [
-        (["<think>", "so", "</think>", "a", "b", "c"], False, 5),
-        (["so", "</think>", "a", "b", "c"], True, 4),
-        (["a", "b", "c"], False, 2),
-        (["<th", "e", "m", "x"], False, 2),
-        (["so", " long", "er"], True, None),
+        (["<think>", "so", "</think>", "a", "b", "c"], "", 5),
+        (["so", "</think>", "a", "b", "c"], "<think>", 4),
+        (["so", "<channel|>", "a", "b", "c"], "<|channel>thought", 4),
+        (["a", "b", "c"], "", 2),
+        (["<th", "e", "m", "x"], "", 2),
+        (["so", " long", "er"], "<think>", None),
     ],
 )
 def test_a_limit_counts_the_tokens_of_the_answer_only(
-    pieces: list[str], opened: bool, count: int | None
+    pieces: list[str], opened: str, count: int | None
 ) -> None:
     limit = Limit(2, opened=opened)
     told = (number for number, piece in enumerate(pieces, 1) if limit.reached(piece, number))

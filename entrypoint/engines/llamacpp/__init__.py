@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entrypoint.common import machine
+from entrypoint.common import facts, machine
 from entrypoint.common.catalog import ENDLESS, Model
 from entrypoint.common.errors import (
     ConfigFailure,
@@ -31,6 +31,7 @@ from entrypoint.common.errors import (
     NotWritable,
     StageMissing,
 )
+from entrypoint.common.facts import THOUGHT_MARKS
 from entrypoint.common.files import writing
 from entrypoint.common.language import _
 from entrypoint.engines import (
@@ -97,11 +98,13 @@ class LlamaCpp:
             self._child = Child(argv, env={**ENVIRONMENT, **os.environ})
             self._controls = self._load(model, folder)
             hello = self._templated([{"role": "user", "content": "Hi"}], Options())
-            self._opens = _opens(hello)
+            self._opened = _opened(hello)
             self._pulse = Pulse(self._child, self._beat, PATIENCE)
-            # The server rounds it up to 256, and down to what the model was trained for.
             with self._send("GET", "/props") as response:
-                self.context: int = json.load(response)["default_generation_settings"]["n_ctx"]
+                about = json.load(response)
+            # The server rounds it up to 256, and down to what the model was trained for.
+            self.context: int = about["default_generation_settings"]["n_ctx"]
+            self._opening = facts.opening(about["chat_template"])
         except BaseException:
             self.close()
             raise
@@ -114,16 +117,16 @@ class LlamaCpp:
     def _pieces(
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
-        opened = self._opens
+        opened = self._opened
         if isinstance(prompt, str | Tokens):
             # It has no turns, and so no thought before one.
-            options, opened = replace(options, think=None), False
+            options, opened = replace(options, think=None), ""
         else:
             broken = self._controls.broken(prompt)
             if broken != list(prompt) or _templates(prompt, options):
                 # Without the parsing of chats, which we skip, the server heeds a schema here only.
                 prompt = self._templated(broken, options)
-                opened = _opens(prompt)
+                opened = _opened(prompt)
         begun = time.monotonic()
         if options.echo and isinstance(prompt, str | Tokens):
             count = yield from self._echoed(prompt, options, line)
@@ -131,14 +134,14 @@ class LlamaCpp:
                 yield Usage(count, 0, 0, time.monotonic() - begun, 0.0, "length")
                 return
         limit = _limit(options, opened=opened)
-        body = self._body(prompt, options) | _thinking(options, limit, opened=opened)
+        body = self._body(prompt, options) | _thinking(options, limit, self._opening, opened)
         if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
             body["cache_prompt"] = self._settle(prompt, line)
         chat = not isinstance(prompt, str | Tokens)
         path = "/v1/chat/completions" if chat else "/v1/completions"
         with self._send("POST", path, body, line) as response:
             if opened:
-                yield thinking.OPENING
+                yield opened
             yield from _answer(response, begun, limit, Scores(options.logprobs))
 
     def _echoed(
@@ -247,8 +250,8 @@ class LlamaCpp:
             text: str = json.load(response)["prompt"]
         if any(tool["function"]["name"] not in text for tool in options.tools):
             raise NotSupported(_("The model's chat template knows no tools."))
-        if _opens(text) and (begun is not None or options.think == 0 or options.schema):
-            text = f"{text}\n{thinking.CLOSING}\n\n"
+        if (mark := _opened(text)) and (begun is not None or options.think == 0 or options.schema):
+            text = f"{text}\n{THOUGHT_MARKS[mark]}\n\n"
         return f"{text}{begun or ''}"
 
     def _body(self, prompt: Prompt, options: Options) -> dict[str, Any]:
@@ -390,23 +393,28 @@ def _variables(options: Options) -> Mapping[str, Any]:
     return {**thinks, **(options.template or {})}
 
 
-def _limit(options: Options, *, opened: bool) -> thinking.Limit | None:
+def _limit(options: Options, *, opened: str) -> thinking.Limit | None:
     """Return the limit of an answer that is not the server's, since a thought comes before it."""
     if options.think and options.max_tokens and not options.counts_thought:
         return thinking.Limit(options.max_tokens, opened=opened)
     return None
 
 
-def _thinking(options: Options, limit: thinking.Limit | None, *, opened: bool) -> dict[str, Any]:
-    """Return the part of a request that says how much may be thought."""
+def _thinking(
+    options: Options, limit: thinking.Limit | None, opening: str, opened: str
+) -> dict[str, Any]:
+    """Return the part of a request that says how much may be thought.
+
+    `opening` is the mark that the model opens a thought with, `opened` the one in the prompt.
+    """
     body: dict[str, Any] = {"max_tokens": -1, "timings_per_token": True} if limit else {}
     if options.think not in {None, ENDLESS} and not options.schema:
         body |= {
             "reasoning_budget_tokens": options.think,
-            "reasoning_budget_start_tag": thinking.OPENING,
-            "reasoning_budget_end_tags": [thinking.CLOSING],
+            "reasoning_budget_start_tag": opened or opening,
+            "reasoning_budget_end_tags": [THOUGHT_MARKS[opened or opening]],
             "reasoning_budget_message": "\n",
-            "generation_prompt": thinking.OPENING if opened else "",
+            "generation_prompt": opened,
         }
     return body
 
@@ -433,9 +441,10 @@ def _answer(
     raise http.client.IncompleteRead(b"")
 
 
-def _opens(prompt: str) -> bool:
-    """Tell whether a prompt ends within a thought."""
-    return prompt.rstrip().endswith(thinking.OPENING)
+def _opened(prompt: str) -> str:
+    """Return the mark that a prompt opened a thought with and ends in, "" if it has not."""
+    ways = (mark for mark in THOUGHT_MARKS if prompt.rstrip().endswith(mark))
+    return next(ways, "")
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
