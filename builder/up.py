@@ -47,6 +47,7 @@ def up(settings: Settings, name: str = "") -> NoReturn:
             report.say(_("so the same chat will run on this machine without a container"))
             contained = False
     name = name or choose(settings, image.models(settings) if contained else ())
+    require(name)
     prepare(settings, [name])
     if not contained:
         program = on_host(settings)
@@ -70,6 +71,13 @@ def choose(settings: Settings, baked: Sequence[str]) -> str:
         if settings.engine != variants.DEFAULT:  # the estimates are of llama.cpp
             return known.default
         return choice.best(known, available)
+
+
+def require(name: str) -> None:
+    """Raise NotEnoughMemory before anything is fetched if this machine cannot hold the model."""
+    from builder.models import choice, intents
+
+    choice.require(intents.load(), name, machine.memory().available)
 
 
 def prepare(settings: Settings, names: Sequence[str]) -> None:

@@ -28,7 +28,8 @@ class Hub:
 
     `cut` breaks the connection after so many bytes, `errors` are the statuses of the next answers,
     `wrong` is what is sent instead, `unlisted` files are there but not in the listing, `listed` is
-    in the listing only; `gate` stops a transfer (of `gated`, or any) in its middle until it is set.
+    in the listing only, which tells `sizes` that are not the files' own; `gate` stops a transfer
+    (of `gated`, or any) in its middle until it is set.
     """
 
     files: dict[str, bytes]
@@ -37,6 +38,7 @@ class Hub:
     wrong: dict[str, bytes] = field(default_factory=dict)  # of "listing" too
     unlisted: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
     hashes: bool = True  # does the listing have them
     gate: threading.Event | None = None
     gated: str = ""
@@ -50,7 +52,8 @@ class Hub:
     def entries(self) -> Iterator[tuple[str, int, str]]:
         for path, content in sorted(self.files.items()):
             if path not in self.unlisted:
-                yield path, len(content), hashlib.sha256(content).hexdigest()
+                size = self.sizes.get(path, len(content))
+                yield path, size, hashlib.sha256(content).hexdigest()
         for path in self.listed:
             yield path, 1000, "0" * 64
 

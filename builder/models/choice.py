@@ -25,6 +25,8 @@ from entrypoint.common.language import _
 PROGRAM: Final = 350 << 20  # what an engine takes besides weights and conversation
 LEAST: Final = 8.0  # tokens a second: about as fast as people read
 SAMPLE: Final = 128 << 20  # bytes that each thread reads to find the bandwidth: no cache holds them
+RAW, READY = 32, 9  # 16 bits a weight become 4.5, if anything is quantized
+MENTIONED: Final = 3  # models that a message names
 PASSES: Final = 3  # of which the fastest counts, as other programs read too
 
 
@@ -115,6 +117,32 @@ def best(known: Models, available: int | None) -> str:
     )
 
 
+def require(known: Models, name: str, available: int | None) -> None:
+    """Raise NotEnoughMemory, with what would fit, if the weights of the model `name` alone do not.
+
+    What a conversation takes besides is known once the model is made; the program looks at that.
+    """
+    size = sum(file.size for file in intents.locked().get(name, ()))
+    kept = known.find(name).quantization == intents.KEEP
+    weights = size if kept else size * READY // RAW
+    if available is None or weights <= available:
+        return
+    fit = [
+        each.intent.name
+        for each in candidates(known, bandwidth=0)  # however fast
+        if each.intent.task == "chat" and each.memory <= available
+    ]
+    raise NotEnoughMemory(
+        _("{name} does not fit into this machine's memory.").format(name=name),
+        _("Its weights alone take {size}, and {available} are free.").format(
+            size=machine.size(weights), available=machine.size(available)
+        ),
+        _("These fit: {names}.").format(names=", ".join(fit[:MENTIONED]))
+        if fit
+        else _("See what each takes with: ./llmdeploy models"),
+    )
+
+
 def show(known: Models, available: int | None) -> None:
     """Print what every model takes and how fast it would be here, better ones first."""
     rate = bandwidth()
@@ -169,7 +197,7 @@ def _too_small(everything: Iterable[Candidate], available: int) -> NotEnoughMemo
 
 def _candidate(intent: Intent, size: int, bandwidth: float) -> Candidate:
     memory = size + intent.cache * intent.context + PROGRAM
-    if intent.format == "checkpoint":  # 16 bits a weight become 4.5
-        size_ready = size * 9 // 32
+    if intent.format == "checkpoint":
+        size_ready = size * READY // RAW
         return Candidate(intent, size, memory - size + size_ready, bandwidth / size_ready)
     return Candidate(intent, size, memory, bandwidth / (size * intent.active))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrypoint.common import files
+from entrypoint.common import files, machine
 from entrypoint.common.errors import DiskFull
 from entrypoint.common.language import _
 
@@ -23,10 +23,10 @@ def require(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise DiskFull(
-            _("There is no room for {size:.1f} MB in {folder}.").format(
-                size=size / 1e6, folder=folder
+            _("There is no room for {size} in {folder}.").format(
+                size=machine.size(size), folder=folder
             ),
-            _("{free:.1f} MB are free.").format(free=free / 1e6),
+            _("{free} are free.").format(free=machine.size(free)),
             _("Free some space and run the same task again."),
         )
 

@@ -15,7 +15,7 @@ import pytest
 
 from builder.models import intents
 from builder.settings import ROOT
-from entrypoint.common.errors import ConfigFailure, DownloadFailure
+from entrypoint.common.errors import ConfigFailure, DiskFull, DownloadFailure
 from tests import hub as hubs
 from tests.hub import REPOSITORY, REVISION, Hub
 from tests.unit.test_gguf import whole
@@ -108,6 +108,18 @@ def test_a_repository_that_the_hub_does_not_show(
     assert f"does not list the files of {REPOSITORY}, revision {REVISION}." in told
     assert "needs your token" in told
     assert not (checkout / "models/local.toml").exists()
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_model_larger_than_the_disk_is_told_before_it_comes(
+    checkout: Path, hub: Hub, kind: str
+) -> None:
+    hub.sizes[Q8] = 1 << 60
+    code, told = fetch(checkout, address(kind, "Q8_0"), hub=hub)
+    assert code == DiskFull.code
+    assert "There is no room for 1073741824.0 GiB in " in told
+    assert re.search(r"(?m)^  [\d.]+ [MG]iB are free\.$", told), told
+    assert not hub.sent
 
 
 def test_a_checkpoint_of_a_hub_is_fetched_without_what_is_no_part_of_it(

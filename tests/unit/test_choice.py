@@ -25,7 +25,12 @@ from builder.models.probe import Probe
 from builder.settings import Settings
 from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import Catalog, ModelFile
-from entrypoint.common.errors import DownloadFailure, NotEnoughMemory, UsageFailure
+from entrypoint.common.errors import (
+    DownloadFailure,
+    NoContainerEngine,
+    NotEnoughMemory,
+    UsageFailure,
+)
 from tests import hub as hubs
 from tests.hub import REPOSITORY, REVISION, Hub
 
@@ -200,6 +205,54 @@ def test_no_model_that_comes_and_none_that_fits_are_told(monkeypatch: pytest.Mon
         choice.best(models, 4 * GIB)
     with pytest.raises(NotEnoughMemory, match=r"100 MiB of memory are free; the smallest, tiny"):
         choice.best(models, 100 << 20)
+
+
+def test_a_model_that_the_memory_cannot_hold_is_refused_with_those_that_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = replace(intent(name="large"), quantization=intents.KEEP)
+    small = replace(large, name="small", cache=1)
+    locked = {"large": (replace(FILE, size=5 * GIB),), "small": (replace(FILE, size=GIB),)}
+    monkeypatch.setattr(intents, "locked", lambda: locked)
+    models = Models("small", {"large": large, "small": small})
+    with pytest.raises(NotEnoughMemory) as caught:
+        choice.require(models, "large", 4 * GIB)
+    assert str(caught.value) == (
+        "large does not fit into this machine's memory.\n"
+        "  Its weights alone take 5.0 GiB, and 4.0 GiB are free.\n"
+        "  These fit: small."
+    )
+    with pytest.raises(NotEnoughMemory, match=r"\./llmdeploy models"):
+        choice.require(models, "small", GIB // 2)
+    for name, available in (("large", 5 * GIB), ("small", GIB), ("large", None)):
+        choice.require(models, name, available)
+
+
+def test_up_refuses_a_model_too_large_before_it_makes_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(*_: object) -> None:
+        raise NoContainerEngine("none")
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(up.daemon, "ensure", absent)
+    monkeypatch.setattr(up, "prepare", forbidden)
+    monkeypatch.setattr(machine, "memory", lambda: SimpleNamespace(available=4 * GIB))
+    with pytest.raises(NotEnoughMemory, match="qwen3-8b does not fit") as caught:
+        up.up(Settings(), "qwen3-8b")
+    assert "These fit: qwen3-4b-2507, " in str(caught.value)
+
+
+def test_a_model_that_is_quantized_here_may_be_larger_than_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = replace(intent(name="whole"), quantization="Q4_0")
+    models = known(monkeypatch, whole, size=12 * GIB)
+    choice.require(models, "whole", 4 * GIB)
+    with pytest.raises(NotEnoughMemory):
+        choice.require(models, "whole", 3 * GIB)
 
 
 def test_where_free_memory_is_not_told_it_is_the_default_one() -> None:
