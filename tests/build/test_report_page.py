@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,25 @@ def test_a_phone_folds_the_answers_and_unfolds_what_is_pointed_at(
     page.evaluate("location.hash = ''")
     unfold(page)
     assert answer.is_visible()
+
+
+def test_three_models_take_a_phone_fewer_than_eight_screens(show: Show, tmp_path: Path) -> None:
+    for name in ("qwen", "smol"):
+        shutil.copytree(COMPARISON / name, tmp_path / name)
+    shutil.copytree(COMPARISON / "smol", tmp_path / "third")
+    answers = tmp_path / "third/answers.jsonl"
+    answers.write_text(answers.read_text().replace("smollm2-135m", "third-of-three"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMDEPLOY_LANG", "en")
+        runs = [tmp_path / name for name in ("qwen", "smol", "third")]
+        page = show(compare(tmp_path / "report", *runs), PHONE)
+    assert page.locator("#models .card").count() == 3
+    assert page.evaluate("document.documentElement.scrollHeight") < 8 * PHONE[1]
+    assert fits(page)
+    settings = page.locator("#models .card dl").first
+    assert not settings.is_visible()
+    page.get_by_label("Settings").first.check()
+    assert settings.is_visible()
 
 
 def test_print_shows_every_answer_and_keeps_headings_with_their_text(
@@ -208,5 +228,7 @@ def test_many_models_scroll_in_their_tables_and_not_the_page(show: Show, tmp_pat
         runs.append(run)
     page = show(compare(tmp_path / "out", *runs), PHONE)
     assert fits(page)
-    assert page.locator(".wide").first.evaluate("each => each.scrollWidth > each.clientWidth")
+    scrolls = "each => each.scrollWidth > each.clientWidth"
+    assert not page.locator("#dimensions .wide").evaluate(scrolls)  # one below the other there
+    assert page.locator("#speed .wide").evaluate(scrolls)
     assert page.locator(".question").first.locator(".card").count() == 7
