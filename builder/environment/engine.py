@@ -78,10 +78,10 @@ def wheel(settings: Settings) -> Path:
         current = receipt.current(place / RECEIPT, inputs)
         if not current or (settings.locked and not _is_locked(place)):
             facts = _delivered(settings, work) or _compiled(settings, work, place)
-            made = work / "wheel"
-            receipt.write(made / RECEIPT, inputs, [_kept(made)], **facts)
+            folder = work / "wheel"
+            receipt.write(folder / RECEIPT, inputs, [_kept(folder)], **facts)
             shutil.rmtree(place, ignore_errors=True)
-            made.rename(place)
+            folder.rename(place)
     if not _is_locked(place):
         report.say(_("The engine was not compiled as locked: its bytes are this machine's own."))
     return _kept(place)
@@ -102,19 +102,19 @@ def record(settings: Settings) -> None:
     Raises HashMismatch if this machine cannot make it with the locked compiler, and what `wheel`
     raises.
     """
-    made = wheel(replace(settings, mirrors=()))
-    if not _is_locked(made.parent):
+    file = wheel(replace(settings, mirrors=()))
+    if not _is_locked(file.parent):
         raise HashMismatch(_("The engine cannot be compiled with the locked compiler."))
     here = LockedWheel(
         lock.architecture(),
         receipt.digest(ingredients()),
-        made.name,
-        made.stat().st_size,
-        receipt.sha256(made),
+        file.name,
+        file.stat().st_size,
+        receipt.sha256(file),
     )
     others = [each for each in _wheels() if each.architecture != here.architecture]
     files.write(LOCK, (HEADER + lock.tables("wheel", [*others, here])).encode())
-    report.say(_("recorded {name}, sha256 {sha256}").format(name=made.name, sha256=here.sha256))
+    report.say(_("recorded {name}, sha256 {sha256}").format(name=file.name, sha256=here.sha256))
 
 
 def _wheels() -> tuple[LockedWheel, ...]:
@@ -127,8 +127,8 @@ def _kept(place: Path) -> Path:
 
 
 def _is_locked(place: Path) -> bool:
-    made = receipt.read(place / RECEIPT)
-    return bool(made and made["locked"])
+    facts = receipt.read(place / RECEIPT)
+    return bool(facts and facts["locked"])
 
 
 def _delivered(settings: Settings, work: Path) -> Mapping[str, Any] | None:
@@ -142,8 +142,8 @@ def _delivered(settings: Settings, work: Path) -> Mapping[str, Any] | None:
     if not download.offered(settings.mirrors, place, file, sha256=known.sha256, size=known.size):
         return None
     file.parent.rename(work / "wheel")
-    (made,) = (each for each in lock.packages(TOOLCHAIN) if each.name == COMPILER)
-    return {"compiler": f"{made.name} {made.version}", "locked": True}
+    (compiler,) = (each for each in lock.packages(TOOLCHAIN) if each.name == COMPILER)
+    return {"compiler": f"{compiler.name} {compiler.version}", "locked": True}
 
 
 def _compiled(settings: Settings, work: Path, place: Path) -> Mapping[str, Any]:
@@ -166,15 +166,15 @@ def _compiled(settings: Settings, work: Path, place: Path) -> Mapping[str, Any]:
     }
 
 
-def _is_as_locked(settings: Settings, made: Path) -> bool:
+def _is_as_locked(settings: Settings, file: Path) -> bool:
     """Tell whether a wheel has the locked bytes; raise HashMismatch if it has to and has not."""
     known = locked()
-    if known is None or receipt.sha256(made) == known.sha256:
+    if known is None or receipt.sha256(file) == known.sha256:
         return True
     if settings.locked:
         raise HashMismatch(
             _("The compiled engine has other bytes than the lock says."),
-            f"{known.sha256} != {receipt.sha256(made)}",
+            f"{known.sha256} != {receipt.sha256(file)}",
         )
     return False
 

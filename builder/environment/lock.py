@@ -118,12 +118,12 @@ def _resolve(settings: Settings, lock: Path, intent: Path, *, renew: bool) -> st
 
 def _locks(env: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Yield each lock with its intents, those that others build on first."""
-    found = [
+    locks = [
         (path.with_suffix(".lock"), [path, *_constraints(path), *_overrides(path)])
         for path in env.rglob("*.in")
         if path.name != debian.INTENT
     ]
-    yield from sorted(found, key=lambda each: (len(each[1]), each[0]))
+    yield from sorted(locks, key=lambda each: (len(each[1]), each[0]))
     if (env / debian.INTENT).exists():
         for architecture in debian.ARCHITECTURES.values():
             yield debian.file(architecture, env), [env / debian.INTENT]

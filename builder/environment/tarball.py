@@ -119,11 +119,11 @@ def unpack_prebuilt(
     with download.display() as show:
         name = urls[0].rpartition("/")[2]
         download.download(urls, place, sha256=known, size=None, progress=show(name))
-    found = receipt.sha256(place)
+    digest = receipt.sha256(place)
     unpack(place, dest, sha256=known)
     if known is None:
-        PREBUILT.write_text(f"{RECORDED}{found}\n", encoding="utf-8")
-        report.say(_("recorded {sha256} in {path}").format(sha256=found, path=PREBUILT.name))
+        PREBUILT.write_text(f"{RECORDED}{digest}\n", encoding="utf-8")
+        report.say(_("recorded {sha256} in {path}").format(sha256=digest, path=PREBUILT.name))
 
 
 def unpacked(settings: Settings) -> Path:
@@ -192,16 +192,16 @@ def _checked(file: Path, expected: str | None) -> str:
     """Return the SHA-256 of `file`; raise HashMismatch if another one is expected."""
     if not file.is_file():
         raise UsageFailure(_("There is no file {path}.").format(path=file))
-    found = receipt.sha256(file)
-    if expected not in (None, found):
+    digest = receipt.sha256(file)
+    if expected not in (None, digest):
         raise HashMismatch(
             _("{path} is not the expected file.").format(path=file),
             _("Its SHA-256 is {found} instead of {expected}.").format(
-                found=found, expected=expected
+                found=digest, expected=expected
             ),
             _("Fetch it again, or check the hash."),
         )
-    return found
+    return digest
 
 
 def _fetch(settings: Settings, urls: Sequence[str], sha256: str) -> Path:
@@ -239,8 +239,8 @@ def _bound(prefix: Path) -> Path | None:
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
                 line = file.readline(SCRIPT)
-            if found := re.match(rb"#!(/.*)/bin/python[\d.]*$", line.rstrip()):
-                return Path(os.fsdecode(found[1]))
+            if interpreter := re.match(rb"#!(/.*)/bin/python[\d.]*$", line.rstrip()):
+                return Path(os.fsdecode(interpreter[1]))
     return None
 
 
@@ -254,17 +254,17 @@ def _require_fit(variant: Variant, prefix: Path, packed: Path) -> None:
     versions = {each.name: each.version for each in packages}
     python = library.name.removeprefix("python")
     torch = versions.get("torch", "0").partition("+")[0]
-    for name, found, wanted in (
+    for name, version, needed in (
         ("Python", python, variant.python),
         ("torch", torch, variant.torch),
     ):
-        if wanted not in ("", found):
+        if needed not in ("", version):
             raise UsageFailure(
                 _("{path} does not fit the engine {engine}.").format(
                     path=packed, engine=variant.engine
                 ),
                 _("That needs {name} {wanted}, and this has {found}.").format(
-                    name=name, wanted=wanted, found=found
+                    name=name, wanted=needed, found=version
                 ),
                 _("Build it from its lock: ./llmdeploy build-env {name}").format(
                     name=variant.environment
@@ -289,8 +289,8 @@ def _packages(prefix: Path) -> Iterator[dict[str, Any]]:
         known = {key: record.get(key) for key in ("name", "version", "build", "sha256")}
         yield {"kind": "conda", **known}
     for path in prefix.glob("lib/python3*/site-packages/*.dist-info"):
-        found = metadata.Distribution.at(path)
-        if (found.read_text("INSTALLER") or "").strip() != "conda":
+        package = metadata.Distribution.at(path)
+        if (package.read_text("INSTALLER") or "").strip() != "conda":
             name = path.name.partition("-")[0]
             listing = receipt.sha256(path / "RECORD")
-            yield {"kind": "wheel", "name": name, "version": found.version, "record": listing}
+            yield {"kind": "wheel", "name": name, "version": package.version, "record": listing}

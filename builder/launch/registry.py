@@ -125,8 +125,8 @@ class Repository:
             }
         ) | {"artifactType": kind}
         if not self._has_referrers(subject["digest"]):
-            kept = [each for each in self.referrers(subject["digest"]) if each != descriptor]
-            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*kept, descriptor]}
+            others = [each for each in self.referrers(subject["digest"]) if each != descriptor]
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*others, descriptor]}
             self.put(index, _fallback(subject["digest"]))
         return descriptor
 
@@ -171,14 +171,14 @@ class Repository:
         import requests
         from docker.auth import load_config
 
-        kept = load_config().resolve_authconfig(self.host) or {}
-        user = (kept["username"], kept["password"]) if kept.get("username") else None
+        login = load_config().resolve_authconfig(self.host) or {}
+        user = (login["username"], login["password"]) if login.get("username") else None
         if challenge.lower().startswith("basic") and user:
             request = requests.Request("GET", self._url(""), auth=user).prepare()
             return {"Authorization": request.headers["Authorization"]}
-        wanted = dict(CHALLENGE.findall(challenge))
-        realm = wanted.pop("realm", "")
-        answer = self._session.get(realm, params=wanted, auth=user, timeout=SECONDS)
+        parameters = dict(CHALLENGE.findall(challenge))
+        realm = parameters.pop("realm", "")
+        answer = self._session.get(realm, params=parameters, auth=user, timeout=SECONDS)
         told = self._fine(answer).json()
         return {"Authorization": f"Bearer {told.get('token') or told['access_token']}"}
 

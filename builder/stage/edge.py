@@ -72,10 +72,10 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
 
 def at_most_one(options: Mapping[str, object]) -> None:
     """Raise UsageFailure if more than one of the options is set."""
-    given = [name for name, value in options.items() if value]
-    if len(given) > 1:
+    names = [name for name, value in options.items() if value]
+    if len(names) > 1:
         raise UsageFailure(
-            _("These options exclude each other: {names}.").format(names=", ".join(given))
+            _("These options exclude each other: {names}.").format(names=", ".join(names))
         )
 
 

@@ -13,21 +13,15 @@ from builder.image import bill
 from builder.image.bill import Bill
 from builder.settings import ROOT
 from entrypoint.common.catalog import Catalog, Model, ModelFile
+from tests.unit.test_image import SMALL
 
 SHA256 = "0" * 64
-MODEL = Model(
+MODEL = replace(
+    SMALL,
     name="qwen3-0.6b",
     display_name="Qwen3",
-    engine="llamacpp",
-    quantization="Q4_0",
-    context=2048,
-    memory=1,
-    languages=("zh",),
-    license="Apache-2.0",
     source="modelscope:Qwen/Qwen3-0.6B-GGUF",
     revision="master",
-    chat_template="",
-    stop=(),
     files=(ModelFile("model.gguf", 1, SHA256),),
 )
 

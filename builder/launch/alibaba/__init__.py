@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from builder.launch.deployment import Deployment
 from entrypoint.common import address
-from entrypoint.common.errors import Refused
+from entrypoint.common.errors import NotReady, Refused
 from entrypoint.common.language import _
 
 Result = TypeVar("Result")
@@ -16,6 +16,7 @@ Result = TypeVar("Result")
 ATTEMPTS: Final = 5
 PAUSE: Final = 1.0  # seconds before the first repeat, doubled before each further one
 NO_ANSWER: Final = "NoAnswer"  # beside the cloud's own codes
+FAILED: Final = "Failed"  # a status of PAI's
 CONNECT, READ = 10_000, 30_000  # milliseconds
 
 
@@ -24,6 +25,20 @@ def misfits(endpoint: str) -> Iterator[tuple[str, str]]:
     whole = endpoint if "://" in endpoint else f"https://{endpoint}"
     if endpoint and address.parse(whole) is None:
         yield "endpoint", _("An endpoint is a host, or http:// or https:// and a host.")
+
+
+def identifier(deployment: Deployment) -> str:
+    """Return the deployment's name as PAI takes it, which is without hyphens."""
+    return deployment.name.replace("-", "_")
+
+
+def runs(name: str, status: str, reason: str) -> bool:
+    """Tell whether something of PAI's runs; raise NotReady, for this reason, if it failed."""
+    if status == FAILED:
+        raise NotReady(
+            _("{name} failed.").format(name=name), reason, _("All changes have been undone.")
+        )
+    return status == "Running"
 
 
 def configuration(deployment: Deployment, endpoint: str) -> Any:
@@ -98,8 +113,7 @@ def code(error: BaseException | None) -> str:
 
 def status(error: BaseException | None) -> int:
     """Return the HTTP status of the cloud's answer, 0 for other errors."""
-    found = getattr(error, "status_code", None) or getattr(error, "statusCode", None) or 0
-    return int(found)
+    return int(getattr(error, "status_code", None) or getattr(error, "statusCode", None) or 0)
 
 
 def _may_pass(error: BaseException) -> bool:

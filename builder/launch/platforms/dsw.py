@@ -18,12 +18,11 @@ from builder.launch.alibaba import call, find
 from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from entrypoint.common import table
-from entrypoint.common.errors import ConfigFailure, NotReady
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 FILE: Final = "instance.json"
-FAILED: Final = "Failed"
-ENDED: Final = ("Stopped", FAILED)
+ENDED: Final = ("Stopped", alibaba.FAILED)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
     Raises NotReady, Refused, ConfigFailure if one with another image has this name.
     """
-    wanted = _request(deployment, deployment.table(Dsw), image)
+    request = _request(deployment, deployment.table(Dsw), image)
     instance = DswInstance(deployment, deployment.table(Dsw))
     before = instance.look()
     if before and before.image_url != image:
@@ -70,17 +69,19 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
     with ExitStack() as undo:
         if before is None:
             undo.callback(instance.remove)
-            call(instance.create, wanted)
+            call(instance.create, request)
         instance.wait()
         undo.pop_all()
-    found = instance.look()
-    print(found.instance_url if found else "")
+    after = instance.look()
+    print(after.instance_url if after else "")
 
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the instance, its specification and its address."""
-    found = DswInstance(deployment, deployment.table(Dsw)).look()
-    row = (found.status, found.ecs_spec, found.instance_url) if found else ("-", "-", "-")
+    instance = DswInstance(deployment, deployment.table(Dsw)).look()
+    row = (
+        (instance.status, instance.ecs_spec, instance.instance_url) if instance else ("-", "-", "-")
+    )
     print(table.columns([(_("state"), _("type"), _("address")), tuple(map(str, row))]))
 
 
@@ -99,7 +100,7 @@ class DswInstance:
     @property
     def name(self) -> str:
         """The instance's name, which may have no hyphens."""
-        return _name(self.deployment)
+        return alibaba.identifier(self.deployment)
 
     @cached_property
     def client(self) -> Any:
@@ -115,28 +116,25 @@ class DswInstance:
         request = ListInstancesRequest(
             instance_name=self.name, workspace_id=self.dsw.workspace, page_size=100
         )
-        found = call(self.client.list_instances, request).body.instances or []
-        return next((each for each in found if each.instance_name == self.name), None)
+        instances = call(self.client.list_instances, request).body.instances or []
+        return next((each for each in instances if each.instance_name == self.name), None)
 
-    def create(self, wanted: dict[str, Any]) -> None:
+    def create(self, request: dict[str, Any]) -> None:
         """Create the instance, unless an earlier attempt did whose answer was lost."""
         from alibabacloud_pai_dsw20220101.models import CreateInstanceRequest
 
         if self.look() is None:
-            self.client.create_instance(CreateInstanceRequest().from_map(wanted))
+            self.client.create_instance(CreateInstanceRequest().from_map(request))
 
     def wait(self) -> None:
         """Return when the instance runs; raise NotReady."""
 
         def met() -> bool:
-            found = self.look()
-            if found and found.status == FAILED:
-                raise NotReady(
-                    _("{name} failed.").format(name=self.name),
-                    str(found.reason_message or ""),
-                    _("All changes have been undone."),
-                )
-            return bool(found and found.status == "Running")
+            instance = self.look()
+            return bool(
+                instance
+                and alibaba.runs(self.name, instance.status, str(instance.reason_message or ""))
+            )
 
         ready.wait(self.name, met, self.deployment.patience, self._why)
 
@@ -144,26 +142,22 @@ class DswInstance:
         """Stop and delete the instance, and return when it is gone."""
         from alibabacloud_pai_dsw20220101.models import StopInstanceRequest
 
-        found = self.look()
-        if found is None:
+        instance = self.look()
+        if instance is None:
             return
-        if found.status not in ENDED:
-            call(self.client.stop_instance, found.instance_id, StopInstanceRequest())
+        if instance.status not in ENDED:
+            call(self.client.stop_instance, instance.instance_id, StopInstanceRequest())
             ready.wait(self.name, self._ended, self.deployment.patience, self._why)
-        find(self.client.delete_instance, found.instance_id)
+        find(self.client.delete_instance, instance.instance_id)
         ready.wait(self.name, lambda: self.look() is None, self.deployment.patience, self._why)
 
     def _ended(self) -> bool:
-        found = self.look()
-        return found is None or found.status in ENDED
+        instance = self.look()
+        return instance is None or instance.status in ENDED
 
     def _why(self) -> str:
-        found = self.look()
-        return f"{found.status}: {found.reason_message}" if found else ""
-
-
-def _name(deployment: Deployment) -> str:
-    return deployment.name.replace("-", "_")
+        instance = self.look()
+        return f"{instance.status}: {instance.reason_message}" if instance else ""
 
 
 def _request(deployment: Deployment, dsw: Dsw, image: str) -> dict[str, Any]:
@@ -173,7 +167,7 @@ def _request(deployment: Deployment, dsw: Dsw, image: str) -> dict[str, Any]:
         "SecurityGroupId": dsw.security_group,
     }
     return {
-        "InstanceName": _name(deployment),
+        "InstanceName": alibaba.identifier(deployment),
         "ImageUrl": image,
         "EcsSpec": dsw.instance_type,
         "WorkspaceId": dsw.workspace,

@@ -20,13 +20,12 @@ from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from builder.stage import report
 from entrypoint.common import table
-from entrypoint.common.errors import ConfigFailure, NotReady
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 FILE: Final = "service.json"
 RESERVED: Final = (8080, 9090)  # ports that EAS has for itself
 KEEPALIVE: Final = 600_000  # milliseconds of one request, our own default; theirs cuts long answers
-FAILED: Final = "Failed"
 
 
 @dataclass(frozen=True)
@@ -59,30 +58,34 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
 
     Raises NotReady, Refused, ConfigFailure.
     """
-    wanted = _service(deployment, _table(deployment), image)
+    description = _service(deployment, _table(deployment), image)
     place = EasService(deployment, _table(deployment))
     before = place.describe()
     with ExitStack() as undo:
         if before is None:
             undo.callback(place.remove)
-            call(place.create, wanted)
-        elif contains(json.loads(before.service_config), wanted):
+            call(place.create, description)
+        elif contains(json.loads(before.service_config), description):
             report.say(_("nothing changed"))
         else:
             undo.callback(place.update, json.loads(before.service_config))
-            place.update(wanted)
+            place.update(description)
         place.wait(replaces=before is not None)
         undo.pop_all()
-    found = place.describe()
-    print(f"{found.intranet_endpoint or found.internet_endpoint}/v1" if found else "")
+    current = place.describe()
+    print(f"{current.intranet_endpoint or current.internet_endpoint}/v1" if current else "")
 
 
 def status(_settings: Settings, deployment: Deployment) -> None:
     """Print the state of the service, its replicas and its address."""
-    found = EasService(deployment, _table(deployment)).describe()
+    current = EasService(deployment, _table(deployment)).describe()
     row = (
-        (found.status, f"{found.running_instance}/{found.total_instance}", found.intranet_endpoint)
-        if found
+        (
+            current.status,
+            f"{current.running_instance}/{current.total_instance}",
+            current.intranet_endpoint,
+        )
+        if current
         else ("-", "-", "-")
     )
     print(table.columns([(_("state"), _("replicas"), _("address")), tuple(map(str, row))]))
@@ -103,7 +106,7 @@ class EasService:
     @property
     def name(self) -> str:
         """The service's name, which may have no hyphens."""
-        return _name(self.deployment)
+        return alibaba.identifier(self.deployment)
 
     @cached_property
     def client(self) -> Any:
@@ -117,38 +120,32 @@ class EasService:
         answer = find(self.client.describe_service, self.deployment.region, self.name)
         return answer.body if answer else None
 
-    def create(self, wanted: dict[str, Any]) -> None:
+    def create(self, description: dict[str, Any]) -> None:
         """Create the service, unless an earlier attempt did whose answer was lost."""
         from alibabacloud_eas20210701.models import CreateServiceRequest
 
         if self.describe() is None:
             request = CreateServiceRequest(
-                body=json.dumps(wanted), workspace_id=self.eas.workspace or None
+                body=json.dumps(description), workspace_id=self.eas.workspace or None
             )
             self.client.create_service(request)
 
-    def update(self, wanted: dict[str, Any]) -> None:
+    def update(self, description: dict[str, Any]) -> None:
         """Give the service another description; EAS replaces one replica after the other."""
         from alibabacloud_eas20210701.models import UpdateServiceRequest
 
-        request = UpdateServiceRequest(body=json.dumps(wanted))
+        request = UpdateServiceRequest(body=json.dumps(description))
         call(self.client.update_service, self.deployment.region, self.name, request)
 
     def wait(self, *, replaces: bool) -> None:
         """Return when all replicas run, which means that /ready answers; raise NotReady."""
 
         def met() -> bool:
-            found = self.describe()
-            if found and found.status == FAILED:
-                raise NotReady(
-                    _("{name} failed.").format(name=self.name),
-                    str(found.message or ""),
-                    _("All changes have been undone."),
-                )
+            current = self.describe()
             return bool(
-                found
-                and found.status == "Running"
-                and (replaces or found.running_instance == self.deployment.replicas)
+                current
+                and alibaba.runs(self.name, current.status, str(current.message or ""))
+                and (replaces or current.running_instance == self.deployment.replicas)
             )
 
         ready.wait(self.name, met, self.deployment.patience, self._why)
@@ -161,8 +158,8 @@ class EasService:
             )
 
     def _why(self) -> str:
-        found = self.describe()
-        return f"{found.status}: {found.message}" if found else ""
+        current = self.describe()
+        return f"{current.status}: {current.message}" if current else ""
 
 
 def contains(whole: Any, part: Any) -> bool:
@@ -193,10 +190,6 @@ def _table(deployment: Deployment) -> Eas:
     return eas
 
 
-def _name(deployment: Deployment) -> str:
-    return deployment.name.replace("-", "_")
-
-
 def _service(deployment: Deployment, eas: Eas, image: str) -> dict[str, Any]:
     on_own = {"resource": eas.resource, "cpu": deployment.cpus, "memory": deployment.memory}
     network = {
@@ -210,7 +203,7 @@ def _service(deployment: Deployment, eas: Eas, image: str) -> dict[str, Any]:
     }
     return {
         "metadata": {
-            "name": _name(deployment),
+            "name": alibaba.identifier(deployment),
             "instance": deployment.replicas,
             **({"workspace_id": eas.workspace} if eas.workspace else {}),
             **(on_own if eas.resource else {}),

@@ -99,13 +99,13 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
         missing = deployment.replicas - len(current)
         if missing > 0:
             known = sorted(each.instance_id for each in machines)
-            made = region.run({**request, "Amount": missing}, known, undo)
+            new = region.run({**request, "Amount": missing}, known, undo)
         else:
-            made = []
-        kept = [each.instance_id for each in current[: deployment.replicas]]
-        addresses = region.wait([*kept, *made])
+            new = []
+        staying = [each.instance_id for each in current[: deployment.replicas]]
+        addresses = region.wait([*staying, *new])
         undo.pop_all()
-    region.delete([each.instance_id for each in machines if each.instance_id not in kept])
+    region.delete([each.instance_id for each in machines if each.instance_id not in staying])
     region.keep_out(group)
     for address in addresses:
         print(f"http://{address}:{deployment.port}")
@@ -144,15 +144,15 @@ class Region:
 
     def check_type(self) -> None:
         """Raise NotEnoughMemory or ConfigFailure if a replica does not fit the instance type."""
-        asked = self._ask("DescribeInstanceTypes", InstanceTypes=[self.ecs.instance_type])
-        found = asked.instance_types.instance_type
-        if not found:
+        answer = self._ask("DescribeInstanceTypes", InstanceTypes=[self.ecs.instance_type])
+        types = answer.instance_types.instance_type
+        if not types:
             raise ConfigFailure(
                 _("Alibaba Cloud has no instance type {name} in {region}.").format(
                     name=self.ecs.instance_type, region=self.deployment.region
                 )
             )
-        needed, room = self.deployment.memory + SYSTEM, int(found[0].memory_size * 1024)
+        needed, room = self.deployment.memory + SYSTEM, int(types[0].memory_size * 1024)
         if needed > room:
             raise NotEnoughMemory(
                 _("A replica and its system need {needed} MiB, and {name} has {room}.").format(
@@ -160,12 +160,12 @@ class Region:
                 ),
                 next=_("Name a larger instance_type in deploy.toml."),
             )
-        if self.deployment.cpus > found[0].cpu_core_count:
+        if self.deployment.cpus > types[0].cpu_core_count:
             raise ConfigFailure(
                 _("deploy.toml gives a replica {cpus} CPUs, and {name} has {count}.").format(
                     cpus=self.deployment.cpus,
                     name=self.ecs.instance_type,
-                    count=found[0].cpu_core_count,
+                    count=types[0].cpu_core_count,
                 )
             )
         if not _has_amx(self.ecs.instance_type):
@@ -180,7 +180,7 @@ class Region:
         groups = self._groups()
         if groups:
             return str(groups[0].security_group_id)
-        made = self._ask(
+        group = self._ask(
             "CreateSecurityGroup",
             SecurityGroupName=self._name,
             VpcId=self.ecs.vpc,
@@ -188,7 +188,7 @@ class Region:
             ClientToken=uuid4().hex,
         )
         undo.callback(self.delete_security_group)
-        return str(made.security_group_id)
+        return str(group.security_group_id)
 
     def let_in(self, group: str, undo: ExitStack) -> None:
         """Open the port to `cidr`."""
@@ -212,25 +212,25 @@ class Region:
         answer = self._ask("RunInstances", **request, ClientToken=uuid4().hex)
         return list(answer.instance_id_sets.instance_id_set)
 
-    def wait(self, wanted: Sequence[str]) -> list[str]:
+    def wait(self, identities: Sequence[str]) -> list[str]:
         """Return the addresses of machines once each of them is ready; raise NotReady."""
-        found: list[str] = []
+        addresses: list[str] = []
 
         def met() -> bool:
-            machines = [each for each in self.machines() if each.instance_id in wanted]
-            found[:] = [address for each in machines if (address := _address(each))]
-            return len(found) == len(wanted) and all(
+            machines = [each for each in self.machines() if each.instance_id in identities]
+            addresses[:] = [address for each in machines if (address := _address(each))]
+            return len(addresses) == len(identities) and all(
                 ready.answers(f"http://{address}:{self.deployment.port}/ready")()
-                for address in found
+                for address in addresses
             )
 
         ready.wait(
             self.deployment.name,
             met,
             self.deployment.patience,
-            lambda: _("Addresses so far: {names}.").format(names=", ".join(found) or "-"),
+            lambda: _("Addresses so far: {names}.").format(names=", ".join(addresses) or "-"),
         )
-        return list(found)
+        return list(addresses)
 
     def machines(self) -> list[Any]:
         """Return what the cloud says of every machine of the deployment."""

@@ -190,10 +190,9 @@ class Stack:
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return what the swarm knows of every replica that should run."""
-        found = self._services()
-        wanted = {"desired-state": "running"}
+        running = {"desired-state": "running"}
         return sorted(
-            (task for each in found for task in each.tasks(filters=wanted)),
+            (task for each in self._services() for task in each.tasks(filters=running)),
             key=lambda task: int(task["Slot"]),
         )
 
@@ -203,17 +202,17 @@ class Stack:
 
     def _settled(self) -> bool:
         """Tell whether the replicas run as described: a swarm says so once they are healthy."""
-        [found] = self._services()
-        update = found.attrs.get("UpdateStatus", {}).get("State", "completed")
+        [current] = self._services()
+        update = current.attrs.get("UpdateStatus", {}).get("State", "completed")
         if update.startswith("rollback") or update == "paused":
             raise NotReady(
                 _("New replicas of {name} failed; the swarm went back to the old ones.").format(
                     name=self.deployment.name
                 ),
-                found.attrs["UpdateStatus"].get("Message", ""),
-                _("See why with: docker service ps --no-trunc {name}").format(name=found.name),
+                current.attrs["UpdateStatus"].get("Message", ""),
+                _("See why with: docker service ps --no-trunc {name}").format(name=current.name),
             )
-        template = found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]
+        template = current.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]
         running = [
             task
             for task in self.tasks()
