@@ -37,7 +37,7 @@ def load(path: Path) -> tuple[Question, ...]:
 
     Raises ConfigFailure or NotUtf8 saying what is wrong where.
     """
-    rows = {".csv": _table, ".jsonl": _lines}[path.suffix.lower()](path)
+    rows = {".csv": _table, ".jsonl": lines}[path.suffix.lower()](path)
     exam = tuple(_question(row, number, where) for number, (where, row) in enumerate(rows, 1))
     if not exam:
         raise ConfigFailure(_("{path} has no questions.").format(path=path))
@@ -74,8 +74,11 @@ def _table(path: Path) -> Iterator[tuple[str, Row]]:
         ) from None
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield the objects of a JSONL file, each with the words for where it stands."""
+def lines(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield the objects of a JSONL file, each with the words for where it stands.
+
+    Raises ConfigFailure or NotUtf8 saying what is wrong where.
+    """
     for number, line in enumerate(files.text(path).split("\n"), 1):
         if not line.strip():
             continue

@@ -1,14 +1,14 @@
-"""Answers as people read them: the tutorial's printed form, and Markdown."""
+"""Answers as others keep them, the tutorial's printed form and JSONL, and Markdown for people."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from entrypoint.answers import results
+from entrypoint.answers import exams, results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, RecordedTurn, Run
 from entrypoint.common import files
@@ -17,14 +17,56 @@ from entrypoint.common.language import _
 from entrypoint.common.visible import visible
 
 HEADING = "问题{number}："  # the tutorial's, whatever the user's language
+# A line of JSONL: what was asked and what was answered, as we, EvalScope and data sets call it.
+ASKED, SAID = ("question", "query", "prompt", "instruction"), ("answer", "response", "output")
 PRINTED = re.compile(r"^问题[ \t]*(\d{1,6})[ \t]*[：:][ \t]*$", re.MULTILINE)
 
 
 def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
-    """Read a transcript in the printed form: the questions that it answers, and their answers.
+    """Read a transcript: the questions that it answers, and their answers.
+
+    It is in the printed form, or JSONL if its name ends in .jsonl. Raises ConfigFailure or NotUtf8
+    saying what is wrong.
+    """
+    return _lines(path, questions) if path.suffix.lower() == ".jsonl" else _printed(path, questions)
+
+
+def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
+    """Read objects that name their question by its words or its `id`."""
+    known = {each.id: each for each in questions} | {each.text.strip(): each for each in questions}
+    answers: dict[str, tuple[Question, str]] = {}
+    for where, row in exams.lines(path):
+        asked, answer = _field(row, ASKED), _field(row, SAID)
+        question = known.get(asked or "") or known.get(str(row.get("id", "")))
+        if answer is None:
+            raise ConfigFailure(
+                _("{where} has no answer.").format(where=where),
+                next=_("Its field is one of: {names}.").format(names=", ".join(SAID)),
+            )
+        if question is None:
+            raise ConfigFailure(
+                _("{where} answers no question of the list.").format(where=where),
+                next=_("Name the questions that were asked: --questions FILE"),
+            )
+        if question.id in answers:
+            raise ConfigFailure(
+                _("{where} answers {name} once more.").format(where=where, name=question.id)
+            )
+        answers[question.id] = question, answer
+    if not answers:
+        raise ConfigFailure(_("{path} has no answers.").format(path=path))
+    return list(answers.values())
+
+
+def _field(row: Mapping[str, object], names: Iterable[str]) -> str | None:
+    """Return the first of these fields that is text, without blanks around it."""
+    return next((value.strip() for each in names if isinstance(value := row.get(each), str)), None)
+
+
+def _printed(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
+    """Read the printed form.
 
     A heading counts only if its number follows the last one's: an answer may quote a heading.
-    Raises ConfigFailure or NotUtf8 saying what is wrong.
     """
     text = textwrap.dedent(files.text(path))
     headings: list[re.Match[str]] = []

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,37 @@ def read(path: Path, text: str) -> list[tuple[str, str]]:
 def test_the_tutorials_printed_form_is_read(path: Path) -> None:
     text = "问题1：\n甲甲。\n\n第二段。\n问题2：\n\n问题3：\n丙丙。\n"
     assert read(path, text) == [("a", "甲甲。\n\n第二段。"), ("b", ""), ("c", "丙丙。")]
+
+
+@pytest.mark.parametrize("asked", ["question", "query", "prompt", "instruction", "id"])
+@pytest.mark.parametrize("said", ["answer", "response", "output"])
+def test_jsonl_is_read_whatever_its_fields_are_called(
+    tmp_path: Path, asked: str, said: str
+) -> None:
+    names = ("c", "a") if asked == "id" else (" 丙？", "甲？")
+    rows = zip(names, ("丙丙。", "甲\n甲。"), strict=True)
+    text = "\n".join(json.dumps({asked: name, said: answer, "n": 1}) for name, answer in rows)
+    assert read(tmp_path / "it.JSONL", f"\ufeff{text}\n\n") == [("c", "丙丙。"), ("a", "甲\n甲。")]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"question": "甲？"', "line 2 is not JSON"),
+        ('["甲？"]', "line 2 is not an object"),
+        ('{"question": "甲？", "answer": null}', r"line 2 has no answer.*answer, response"),
+        ('{"question": "丁？", "answer": "丁"}', "line 2 answers no question of the list"),
+        ('{"id": "b", "answer": "乙"}', "line 2 answers b once more"),
+    ],
+)
+def test_jsonl_that_cannot_be_read_is_told_where(tmp_path: Path, line: str, told: str) -> None:
+    with pytest.raises(ConfigFailure, match=f"(?s){told}"):
+        read(tmp_path / "it.jsonl", f'{{"question": "乙？", "answer": ""}}\n{line}')
+
+
+def test_jsonl_without_a_line_has_no_answers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFailure, match="has no answers"):
+        read(tmp_path / "it.jsonl", "\n")
 
 
 @pytest.mark.parametrize(
