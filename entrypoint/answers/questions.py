@@ -29,11 +29,12 @@ class Point:
     """A table [[questions.points]]: one thing that a right answer says.
 
     `says` is it in words. It is met if the pattern `must` is found, the opposite is said if `never`
-    is; with `about` both count only from there to the next point's `about`, or to the end of the
-    sentence. `formula` is a pattern like `must` for what `points.plain` makes of the answer. A
-    point that is not met is open if `maybe` is found. It is met only if those are whose numbers,
-    from 1, are in `needs`. Patterns are Python's regular expressions; capitals and small letters
-    are the same. Without any of them only a judge can tell.
+    is, neither behind a denial; with `about` both count only from there to the next point's
+    `about`, or to the end of the sentence and of those that go on with it. `formula` is a pattern
+    like `must` for what `points.plain` makes of the answer. A point that is not met is open if
+    `maybe` is found. It is met only if those are whose numbers, from 1, are in `needs`. Patterns
+    are Python's regular expressions; capitals and small letters are the same. Without any of them
+    only a judge can tell.
     """
 
     says: str

@@ -15,10 +15,22 @@ from entrypoint.answers.questions import Point
 
 Outcome: TypeAlias = Literal["met", "opposite", "left out", "open"]
 
-SENTENCE = re.compile(r"[。！？!?\n]+|\.(?=\s)")
+# A sentence that is quoted ends nothing: “你这是什么意思？”是问他的用意。
+SENTENCE = re.compile(r"[。！？!?]+(?![。！？!?”\"」』])|\n+|\.(?=\s)")
+GOES_ON = re.compile(
+    r"[\s\-*>]*(?:这(?:是|意味|表示|表明|说明|里|就|会|样|指)|它|他们|人们|也就是|即|意思是|含义|本意"
+    r"|表示|指的?是|意味|那么|则)"
+)
+# The last signs of a line that tells what the next one is about.
+HEADS = ("：", ":", "”", "」", "』", "**")
+NEGATED = re.compile(
+    r"(?:(?<!不得)(?<!差)不(?:可能|可以|需要|必须|应该|[能会用必需应要再])?[是为被穿有]?|没有|无需"
+    r"|(?:并非|而非|而不是)[^。，]{0,16})(?:特别|非常|真正|[很太])?[“\"]?$"
+)
 FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{")
 VERTICAL = re.compile(r"\\(?:mid|vert)|[∣｜]")
 SIGNS = str.maketrans({"（": "(", "）": ")", "÷": "/", "＝": "="})
+DENIAL = 24  # characters before a word that may deny it
 LONGEST = 80  # characters of the words that are quoted
 
 
@@ -86,7 +98,7 @@ def _passages(point: Point, points: Sequence[Point], text: str) -> Iterator[str]
         yield text
         return
     others = [each.about for each in points if each.about and each is not point]
-    for sentence in SENTENCE.split(text):
+    for sentence in _sentences(text):
         ends = sorted(
             cue.start() for about in others for cue in re.finditer(about, sentence, re.IGNORECASE)
         )
@@ -95,10 +107,25 @@ def _passages(point: Point, points: Sequence[Point], text: str) -> Iterator[str]
             yield sentence[cue.end() : end]
 
 
+def _sentences(text: str) -> list[str]:
+    """Return a text's sentences; one that goes on with the matter of the last belongs to it."""
+    sentences: list[str] = []
+    for sentence in filter(str.strip, SENTENCE.split(text)):
+        if sentences and (GOES_ON.match(sentence) or sentences[-1].rstrip().endswith(HEADS)):
+            sentences[-1] += "，" + sentence
+        else:
+            sentences.append(sentence)
+    return sentences
+
+
 def _first(pattern: str, passages: Sequence[str]) -> str:
-    """Return what a pattern finds in the first passage that has it, in short; "" if none has."""
+    """Return what a pattern finds in the first passage that has it, in short; "" if none has.
+
+    What is denied, as 真 in 不可能是真的, is not found.
+    """
     for passage in passages:
-        if found := re.search(pattern, passage, re.IGNORECASE):
-            line = " ".join(found[0].split()) or "…"
-            return line if len(line) <= LONGEST else line[:LONGEST] + "…"
+        for found in re.finditer(pattern, passage, re.IGNORECASE):
+            if not NEGATED.search(passage, max(0, found.start() - DENIAL), found.start()):
+                line = " ".join(found[0].split()) or "…"
+                return line if len(line) <= LONGEST else line[:LONGEST] + "…"
     return ""
