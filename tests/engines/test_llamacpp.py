@@ -59,7 +59,7 @@ def test_at_temperature_0_an_answer_repeats_whatever_the_cache_holds(engine: Eng
 def test_one_that_goes_round_in_an_endless_loop_is_not_alive(
     open_: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entrypoint.engines.llamacpp.PATIENCE", 2.0)
+    monkeypatch.setattr("entrypoint.engines.llamaserver.PATIENCE", 2.0)
     bomb = Options(max_tokens=24, schema={"type": "string", "pattern": "^(a?){200}$"})
     with closing(open_()) as engine:
         assert engine.alive()

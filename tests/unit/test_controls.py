@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from entrypoint.engines import Message
 from entrypoint.engines.controls import Controls
-from entrypoint.engines.llamacpp.vocabulary import control_words
+from entrypoint.engines.vocabulary import control_words
 from tests.conversations import ask
 from tests.unit.test_gguf import PAIRS, kind, number, text, whole
 

@@ -191,11 +191,11 @@ def test_models_and_doctor_say_that_its_hash_is_unknown(put: Put, tmp_path: Path
 
 def test_an_unknown_architecture_is_named() -> None:
     from entrypoint.common.errors import EngineCrashed
-    from entrypoint.engines import llamacpp
+    from entrypoint.engines import llamaserver
 
     words = "load: error loading model: unknown model architecture: 'tiny'"
-    named = llamacpp._named(EngineCrashed("It stopped.", words))
+    named = llamaserver._named(EngineCrashed("It stopped.", words))
     assert isinstance(named, ConfigFailure)
     assert "the architecture tiny" in named.what
     other: Failure = EngineCrashed("It stopped.", "out of paper")
-    assert llamacpp._named(other) is other
+    assert llamaserver._named(other) is other
