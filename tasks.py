@@ -229,11 +229,11 @@ def image_size(_: Context, engine: str = "") -> None:
         "check": _("only report drift and what Debian has replaced, write nothing"),
         "renew": _("take the newest versions that fit the intents"),
         "models": _("record the hashes of this model from its hub instead"),
-        "engine": _("compile the engine and record the hash of its wheel instead"),
+        "engine": _("compile this engine and record the hash of its wheel instead"),
     }
 )
 def lock(
-    _: Context, check: bool = False, renew: bool = False, models: str = "", engine: bool = False
+    _: Context, check: bool = False, renew: bool = False, models: str = "", engine: str = ""
 ) -> None:
     """Regenerate the locks from their intent files; --check only reports drift."""
     from builder.environment import engine as engines
@@ -244,7 +244,7 @@ def lock(
     if models:
         stage_.lock(models)
     elif engine:
-        engines.record(settings.load())
+        engines.record(settings.load(), engine)
     elif check:
         locks.check(settings.load())
         locks.tell_replaced()

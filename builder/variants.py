@@ -25,20 +25,26 @@ class Variant:
 
     `engine` is the name of its package, `environment` the NAME of env/NAME.lock. `packing` is the
     disk space that building the environment takes, in bytes. `bounds` are the promised megabytes of
-    the image without weights, unpacked and compressed. `compiled` tells whether the wheel that is
-    made of env/llamacpp/ goes in too. `python` is the one version that the wheels are for, if there
-    is one, and `torch` the one that the engine was compiled against. `kernel` is the name by which
-    Jupyter in the image offers its Python, if it has Jupyter.
+    the image without weights, unpacked and compressed. `compiled` tells for about how many minutes
+    the wheel of env/ENGINE/ is compiled on 2 cores, 0 if the engine has none such. `python` is the
+    one version that the wheels are for, if there is one, and `torch` the one that the engine was
+    compiled against. `kernel` is the name by which Jupyter in the image offers its Python, if it
+    has Jupyter.
     """
 
     engine: str
     environment: str
     packing: int
     bounds: tuple[int, int]
-    compiled: bool = False
+    compiled: int = 0
     python: str = ""
     torch: str = ""
     kernel: str = ""
+
+    @property
+    def package(self) -> str:
+        """The package that the compiled wheel installs."""
+        return f"llmdeploy_{self.engine}"
 
 
 def _load() -> dict[str, Variant]:

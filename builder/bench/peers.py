@@ -12,6 +12,7 @@ from builder.environment import wheelhouse
 from builder.settings import ROOT, Settings
 from builder.stage import receipt, report, scratch
 from builder.stage.run import run
+from builder.variants import DEFAULT
 from entrypoint.common.language import _
 
 LOCK = ROOT / "env" / "bench.lock"
@@ -29,7 +30,10 @@ def native(settings: Settings, cpu: str) -> Path:
 
     Raises CommandFailed, HashMismatch or DownloadFailure.
     """
-    locks = {path.name: receipt.sha256(path) for path in sorted(wheelhouse.RECIPE.glob("*.lock"))}
+    locks = {
+        path.name: receipt.sha256(path)
+        for path in sorted((wheelhouse.RECIPES / DEFAULT).glob("*.lock"))
+    }
     inputs = {**locks, "flags": " ".join(FLAGS), "cpu": cpu}
     place = _place(settings, "llamacpp", inputs)
     with scratch.folder(place.with_name(f".{place.name}")) as folder:
@@ -82,7 +86,7 @@ def converted(settings: Settings, model: Path, convert: Sequence[str | Path]) ->
 
 
 def _compile(folder: Path, log: Path) -> None:
-    python, source = wheelhouse.sources(folder)
+    python, source = wheelhouse.sources(folder, DEFAULT)
     tools = {"PATH": f"{python.parent}:{os.environ['PATH']}"}
     build = folder / "build"
     run(["cmake", "-G", "Ninja", "-S", source, "-B", build, *FLAGS], env=tools, log=log)

@@ -26,7 +26,6 @@ Origin = Literal["lock", "host"]
 Source = Literal["auto", "lock", "host"]
 
 LOCK = ROOT / "env" / "conda-linux-64.lock"
-ENGINE = "llmdeploy_llamacpp"
 CODE = (
     "stage/archive.py", "environment/conda.py", "environment/condaenv.py",
     "environment/cputorch.py", "environment/hostpython.py", "environment/trim.py",
@@ -69,8 +68,10 @@ def build(settings: Settings, source: Source) -> None:
         python = work / "prefix" / "bin" / "python"
         require_python(variant, python)
         wheels = wheelhouse.locked(settings, python)
-        built = wheelhouse.of_sources(settings, variant.environment)
-        built += [engine.wheel(settings)] if variant.compiled else []
+        if variant.compiled:
+            built = [engine.wheel(settings, variant.engine)]
+        else:
+            built = wheelhouse.of_sources(settings, variant.environment)
         report.say(_("installing the wheels"))
         wheelhouse.install(settings, python, wheels, built)
         cputorch.strip(_packages(work / "prefix"))
@@ -92,7 +93,7 @@ def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
         "wheels": recipe.lines(wheelhouse.lock(settings)),
         "trim": receipt.digest(trim.filters(name)),
         "stand-in for CUDA": receipt.sha256(cputorch.ANSWERS),
-        **(engine.ingredients() if settings.variant.compiled else {}),
+        **(engine.ingredients(settings.engine) if settings.variant.compiled else {}),
         "python": recipe.lines(LOCK) if origin == "lock" else hostpython.key(name),
         **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
@@ -107,7 +108,7 @@ def verify(variant: Variant, tarball: Path, place: Path) -> None:
     wheels = [path.name.partition("-")[0] for path in packages.glob("*.dist-info")]
     run([python, "-I", IMPORT_ALL, *wheels])
     if variant.compiled:
-        run([packages / ENGINE / "llama-server", "--version"])
+        run([packages / variant.package / "llama-server", "--version"])
 
 
 def require_python(variant: Variant, python: Path) -> None:

@@ -58,7 +58,7 @@ def restore(
         archive.extract(packed, work / "restored")
         _inspect(work / "restored", packed)
         if variant.compiled and not any(
-            work.glob(f"restored/lib/python3*/site-packages/{condaenv.ENGINE}")
+            work.glob(f"restored/lib/python3*/site-packages/{variant.package}")
         ):
             raise UsageFailure(
                 _("{path} is an environment without the inference engine.").format(path=packed),

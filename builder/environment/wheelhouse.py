@@ -16,7 +16,8 @@ from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed, DownloadFailure, HashMismatch
 from entrypoint.common.language import _
 
-RECIPE = ROOT / "env" / "llamacpp"
+RECIPES = ROOT / "env"  # with a folder for each engine that is compiled
+TOOLS = "llamacpp/build.lock"  # what compiles all of them
 
 # pip asks its own configuration for the index and the proxy, but answers no questions.
 PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
@@ -126,24 +127,25 @@ def _requirements(settings: Settings, built: Sequence[Path] = ()) -> Iterator[Pa
         yield Path(wanted.name)
 
 
-def sources(folder: Path) -> tuple[Path, Path]:
-    """Fetch the locked build tools and sources into `folder`; return its Python, llama.cpp's tree.
+def sources(folder: Path, engine: str) -> tuple[Path, Path]:
+    """Fetch the locked build tools and sources into `folder`; return its Python, the engine's tree.
 
     Raises HashMismatch or DownloadFailure.
     """
     python = folder / "tools" / "bin" / "python"
     run([sys.executable, "-m", "venv", "--without-pip", folder / "tools"])
-    pip(python, "install", *LOCKED, "--requirement", RECIPE / "build.lock")
+    pip(python, "install", *LOCKED, "--requirement", RECIPES / TOOLS)
     # With the build tools at hand pip has no reason to fetch others just to read the metadata.
+    lock = RECIPES / engine / "source.lock"
     pip(
         python,
         *("download", "--require-hashes", "--no-deps", "--no-binary", ":all:"),
-        *("--no-build-isolation", "--dest", folder, "--requirement", RECIPE / "source.lock"),
+        *("--no-build-isolation", "--dest", folder, "--requirement", lock),
     )
     (sdist,) = folder.glob("*.tar.gz")
     archive.extract(sdist, folder / "source")
-    (source,) = (folder / "source").iterdir()
-    return python, source / "vendor" / "llama.cpp"
+    (source,) = (folder / "source").glob("*/vendor/*")
+    return python, source
 
 
 def pip(

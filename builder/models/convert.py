@@ -12,6 +12,7 @@ from builder.models import checkpoint as checkpoints
 from builder.settings import ROOT, Settings
 from builder.stage import disk, receipt, report, scratch
 from builder.stage.run import run
+from builder.variants import DEFAULT
 from entrypoint.common.errors import CommandFailed, ConfigFailure, DownloadFailure
 from entrypoint.common.language import _
 
@@ -71,7 +72,7 @@ def environment(settings: Settings) -> Path:
     """
     inputs = {
         "packages": receipt.sha256(LOCK),
-        "converter": receipt.sha256(wheelhouse.RECIPE / "source.lock"),
+        "converter": receipt.sha256(wheelhouse.RECIPES / DEFAULT / "source.lock"),
         "python": f"{sys.base_prefix} {sys.version}",
     }
     place = settings.cache_dir / "convert" / receipt.digest(inputs)[:16]
@@ -97,7 +98,7 @@ def _make(folder: Path) -> None:
             _("Where torch's CPU build is published: {path}").format(path=LOCK.with_suffix(".in")),
         ) from None
     (home / "llama.cpp").mkdir()
-    _tools, source = wheelhouse.sources(folder)
+    _tools, source = wheelhouse.sources(folder, DEFAULT)
     for name in (CONVERTER, "conversion", "gguf-py"):
         (source / name).rename(home / "llama.cpp" / name)
 

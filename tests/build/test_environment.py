@@ -334,7 +334,7 @@ def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
     wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)
     changed = next(wheels.glob("prompt_toolkit*"))
     changed.write_bytes(changed.read_bytes() + b"\0")
-    compiled = engine.wheel(settings)
+    compiled = engine.wheel(settings, "llamacpp")
     with pytest.raises(HashMismatch, match="not the locked one"):
         wheelhouse.install(settings, python, wheels, [compiled])
     wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)

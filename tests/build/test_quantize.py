@@ -18,7 +18,7 @@ import pytest
 
 from builder.environment import engine
 from builder.models import checkpoint, convert, intents
-from builder.quantizers import llamacpp, quantize
+from builder.quantizers import ggufs, quantize
 from builder.settings import ROOT, Settings
 from builder.stage import disk, receipt
 from entrypoint.common import catalog, footprint, gguf
@@ -124,7 +124,7 @@ def elsewhere(settings: Settings, models_dir: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def ask(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], str]:
     """Return a function that asks the default model of a folder with the real engine."""
-    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(ggufs.program(settings, "llamacpp").parent.parent))
 
     def ask(folder: Path, question: str) -> str:
         model = catalog.load(folder).find(None)
@@ -438,7 +438,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
     memory_group: Callable[[int], Path],
 ) -> None:
     convert.environment(settings)
-    engine.wheel(settings)
+    engine.wheel(settings, "llamacpp")
     checkpoint.write_tokenizer(gguf.read(models_dir / DEFAULT / "model.gguf"), checkout.raw)
     write_random(checkout.raw)
     assert (checkout.raw / "model.safetensors").stat().st_size > 3_000_000_000
@@ -453,7 +453,7 @@ def test_a_checkpoint_of_3_gb_passes_in_memory_of_half_its_size(
 def test_the_memory_in_the_catalogue_is_what_the_engine_takes(
     settings: Settings, models_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(ggufs.program(settings, "llamacpp").parent.parent))
     model = catalog.load(models_dir).find(name)
     engine = LlamaCpp(model, models_dir / name)
     try:

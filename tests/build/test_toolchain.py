@@ -19,6 +19,7 @@ from builder.environment import engine, wheelhouse
 from builder.settings import ROOT, Settings
 from builder.stage import receipt
 from builder.stage.run import run
+from builder.variants import DEFAULT
 
 SOURCE = "#include <string>\nint main() { return std::string(__FILE__).empty(); }\n"
 COMPILE = """
@@ -78,8 +79,8 @@ import sys
 from pathlib import Path
 from builder.environment import engine, wheelhouse
 from builder.settings import Settings
-engine.RECIPE = wheelhouse.RECIPE = Path(sys.argv[1])
-engine.wheel(Settings(cache=sys.argv[2]))
+wheelhouse.RECIPES = Path(sys.argv[1])
+engine.wheel(Settings(cache=sys.argv[2]), "llamacpp")
 """
 
 
@@ -96,23 +97,22 @@ def test_a_root_half_unpacked_by_a_kill_is_not_used_and_the_bytes_repeat(
     cache: Settings, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One small library of it, which must be the one in the whole engine's wheel.
-    recipe = Path(shutil.copytree(wheelhouse.RECIPE, tmp_path / "recipe"))
+    recipe = Path(shutil.copytree(wheelhouse.RECIPES / DEFAULT, tmp_path / "env" / DEFAULT))
     project = (recipe / "pyproject.toml").read_text()
     whole = 'build.targets = ["llama-server", "llama-quantize"]'
     assert whole in project
     (recipe / "pyproject.toml").write_text(project.replace(whole, 'build.targets = ["ggml-base"]'))
     library = "llmdeploy_llamacpp/libggml-base.so"
-    with zipfile.ZipFile(engine.wheel(settings)) as wheel:
+    with zipfile.ZipFile(engine.wheel(settings, DEFAULT)) as wheel:
         expected = wheel.read(library)
-    argv = [sys.executable, "-c", KILLED, str(recipe), cache.cache]
+    argv = [sys.executable, "-c", KILLED, str(recipe.parent), cache.cache]
     with subprocess.Popen(argv, cwd=ROOT, start_new_session=True) as process:
         while not list(cache.cache_dir.glob("engine/.*/root/usr/bin/*")):
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
-    monkeypatch.setattr(wheelhouse, "RECIPE", recipe)
-    monkeypatch.setattr(engine, "RECIPE", recipe)
-    made = engine.wheel(cache)
+    monkeypatch.setattr(wheelhouse, "RECIPES", recipe.parent)
+    made = engine.wheel(cache, DEFAULT)
     with zipfile.ZipFile(made) as wheel:
         assert wheel.read(library) == expected
     record = receipt.read(made.with_name("receipt.json"))
@@ -120,7 +120,7 @@ def test_a_root_half_unpacked_by_a_kill_is_not_used_and_the_bytes_repeat(
     assert record["locked"]
     # Now it is kept: neither a compiler nor a root is needed.
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert engine.wheel(cache) == made
+    assert engine.wheel(cache, DEFAULT) == made
     assert sorted(path.name for path in (cache.cache_dir / "engine").iterdir()) == [
         made.parent.name,
         f"{made.parent.name}.log",
@@ -142,15 +142,14 @@ def test_where_no_root_can_be_entered_this_machines_compiler_stands_in_and_is_na
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    recipe = Path(shutil.copytree(wheelhouse.RECIPE, tmp_path / "recipe"))
+    recipe = Path(shutil.copytree(wheelhouse.RECIPES / DEFAULT, tmp_path / "env" / DEFAULT))
     (recipe / "CMakeLists.txt").write_text(TINY)
     project = (recipe / "pyproject.toml").read_text().splitlines()
     kept = [line for line in project if not line.startswith("build.targets")]
     (recipe / "pyproject.toml").write_text("\n".join(kept))
-    monkeypatch.setattr(wheelhouse, "RECIPE", recipe)
-    monkeypatch.setattr(engine, "RECIPE", recipe)
+    monkeypatch.setattr(wheelhouse, "RECIPES", recipe.parent)
     monkeypatch.setattr(root, "WAYS", (("false",),))
-    made = engine.wheel(cache)
+    made = engine.wheel(cache, DEFAULT)
     with zipfile.ZipFile(made) as wheel:
         assert "llmdeploy_llamacpp/libtiny.so" in wheel.namelist()
     record = receipt.read(made.with_name("receipt.json"))

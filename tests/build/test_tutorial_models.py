@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from builder.models import convert, intents
-from builder.quantizers import llamacpp
+from builder.quantizers import ggufs
 from builder.settings import ROOT, Settings
 from builder.stage import receipt
 from entrypoint.common import catalog
@@ -225,7 +225,7 @@ def test_both_engines_read_a_conversation_alike(
     where = {"PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(made["itrex"])}
     python, checkpoint = stack / "bin/python", checkout.root / "published"
     printed = tutorial.run(python, TOKENS, checkpoint, json.dumps(TALK), **where)
-    monkeypatch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
+    monkeypatch.syspath_prepend(str(ggufs.program(settings, "llamacpp").parent.parent))
     model = catalog.load(made["llamacpp"]).find(checkout.name)
     with closing(LlamaCpp(model, made["llamacpp"] / model.name)) as server:
         body = {"content": server._templated(TALK, Options()), "add_special": True}
@@ -261,7 +261,7 @@ def scores(
 
     The scores are logarithms of probabilities: they differ from PyTorch's by one number for all.
     """
-    patch.syspath_prepend(str(llamacpp.recipe._program(settings).parent.parent))
+    patch.syspath_prepend(str(ggufs.program(settings, "llamacpp").parent.parent))
     weights = folder / "model.gguf"
     file = catalog.ModelFile("model.gguf", weights.stat().st_size, receipt.sha256(weights))
     model = dataclasses.replace(BARE, files=(file,))

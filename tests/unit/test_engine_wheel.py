@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +14,10 @@ import pytest
 import tenacity
 
 from builder.debian import lock
-from builder.environment import engine
+from builder.environment import engine, wheelhouse
 from builder.settings import Settings
 from builder.stage import download, receipt
+from builder.variants import DEFAULT, VARIANTS
 from entrypoint.common.errors import CommandFailed, DownloadFailure, HashMismatch
 
 CONTENT = b"what everybody's compiler makes" * 1000
@@ -54,14 +56,15 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> engine.LockedWheel
     (tmp_path / "content").write_bytes(CONTENT)
     made = engine.LockedWheel(
         lock.architecture(),
-        receipt.digest(engine.ingredients()),
+        receipt.digest(engine.ingredients(DEFAULT)),
         NAME,
         len(CONTENT),
         receipt.sha256(tmp_path / "content"),
     )
-    monkeypatch.setattr(engine, "LOCK", tmp_path / "wheel.lock")
-    engine.LOCK.write_text(engine.HEADER + lock.tables("wheel", [made]))
-    assert engine.locked() == made
+    recipe = shutil.copytree(wheelhouse.RECIPES / DEFAULT, tmp_path / "env" / DEFAULT)
+    monkeypatch.setattr(wheelhouse, "RECIPES", tmp_path / "env")
+    (recipe / engine.LOCK).write_text(lock.tables("wheel", [made]))
+    assert engine.locked(DEFAULT) == made
     return made
 
 
@@ -91,7 +94,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return where the engine was compiled, which a small file stands in for."""
     places = []
 
-    def compiled(_settings: Settings, work: Path, place: Path) -> Mapping[str, Any]:
+    def compiled(_settings: Settings, _engine: str, work: Path, place: Path) -> Mapping[str, Any]:
         places.append(place)
         (work / "wheel").mkdir()
         (work / "wheel" / NAME).write_bytes(OWN)
@@ -106,14 +109,14 @@ def test_a_mirror_that_has_the_bytes_saves_compiling(
     serve: Serve, compiled: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings(cache=str(tmp_path), mirrors=(serve(None, 0), serve(CONTENT, len(CONTENT))))
-    wheel = engine.wheel(settings)
+    wheel = engine.wheel(settings, DEFAULT)
     assert (wheel.name, wheel.read_bytes(), compiled) == (NAME, CONTENT, [])
     made = receipt.read(wheel.with_name("receipt.json"))
     assert made
     assert made["locked"]
     assert made["compiler"].startswith("g++-12 ")
     capsys.readouterr()
-    assert engine.wheel(Settings(cache=str(tmp_path))) == wheel
+    assert engine.wheel(Settings(cache=str(tmp_path)), DEFAULT) == wheel
     assert capsys.readouterr().err == ""
     assert sorted(path.name for path in wheel.parent.iterdir()) == [NAME, "receipt.json"]
 
@@ -138,7 +141,7 @@ def test_what_a_mirror_does_wrong_is_said_once_and_the_engine_is_compiled(
 ) -> None:
     content, length, said = wrong
     address = serve(content, length)
-    wheel = engine.wheel(Settings(cache=str(tmp_path), mirrors=(address,)))
+    wheel = engine.wheel(Settings(cache=str(tmp_path), mirrors=(address,)), DEFAULT)
     assert (wheel.read_bytes(), len(compiled)) == (OWN, 1)
     told = [line for line in capsys.readouterr().err.splitlines() if address in line]
     assert len(told) == 1
@@ -147,17 +150,17 @@ def test_what_a_mirror_does_wrong_is_said_once_and_the_engine_is_compiled(
 
 
 def test_without_mirrors_nobody_is_asked(compiled: list[Path], tmp_path: Path) -> None:
-    engine.wheel(Settings(cache=str(tmp_path)))
+    engine.wheel(Settings(cache=str(tmp_path)), DEFAULT)
     assert len(compiled) == 1
 
 
 def test_a_wheel_of_another_recipe_is_not_asked_for(
     known: engine.LockedWheel, serve: Serve, compiled: list[Path], tmp_path: Path
 ) -> None:
-    text = engine.LOCK.read_text().replace(known.recipe, "0" * 64)
-    engine.LOCK.write_text(text)
+    path = wheelhouse.RECIPES / DEFAULT / engine.LOCK
+    path.write_text(path.read_text().replace(known.recipe, "0" * 64))
     settings = Settings(cache=str(tmp_path), mirrors=(serve(CONTENT, len(CONTENT)),))
-    assert engine.wheel(settings).read_bytes() == OWN
+    assert engine.wheel(settings, DEFAULT).read_bytes() == OWN
     assert len(compiled) == 1
 
 
@@ -165,17 +168,17 @@ def test_what_was_not_compiled_as_locked_is_said_each_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _time in range(2):
-        engine.wheel(Settings(cache=str(tmp_path)))
+        engine.wheel(Settings(cache=str(tmp_path)), DEFAULT)
         assert "not compiled as locked" in capsys.readouterr().err
 
 
 def test_who_insists_on_locked_bytes_gets_no_others(
     serve: Serve, compiled: list[Path], tmp_path: Path
 ) -> None:
-    engine.wheel(Settings(cache=str(tmp_path)))
+    engine.wheel(Settings(cache=str(tmp_path)), DEFAULT)
     address = serve(CONTENT, len(CONTENT))
     insisting = Settings(cache=str(tmp_path), mirrors=(address,), locked=True)
-    assert engine.wheel(insisting).read_bytes() == CONTENT
+    assert engine.wheel(insisting, DEFAULT).read_bytes() == CONTENT
     assert len(compiled) == 1
 
 
@@ -190,13 +193,14 @@ def test_without_the_locked_toolchain_this_machines_compiler_is_named_or_missed(
     monkeypatch.setattr(engine.store, "debs", unavailable)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandFailed, match=r"no C\+\+ compiler") as failure:
-        engine.wheel(Settings(cache=str(tmp_path)))
+        engine.wheel(Settings(cache=str(tmp_path)), DEFAULT)
     assert "g++" in failure.value.next
     assert "Taking this machine's own compiler instead" in capsys.readouterr().err
     with pytest.raises(HashMismatch, match="locked compiler"):
-        engine.wheel(Settings(cache=str(tmp_path), locked=True))
+        engine.wheel(Settings(cache=str(tmp_path), locked=True), DEFAULT)
     assert list((tmp_path / "engine").iterdir()) == []
 
 
-def test_the_locked_wheel_is_what_todays_recipe_makes() -> None:
-    assert engine.locked(), "compile it and write it down: ./llmdeploy lock --engine"
+@pytest.mark.parametrize("name", [each.engine for each in VARIANTS.values() if each.compiled])
+def test_the_locked_wheel_is_what_todays_recipe_makes(name: str) -> None:
+    assert engine.locked(name), f"compile it and write it down: ./llmdeploy lock --engine {name}"

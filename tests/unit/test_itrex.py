@@ -137,7 +137,7 @@ def test_what_it_takes_is_told_and_a_small_disk_refused(
 
 
 def test_wheels_for_another_python_are_refused() -> None:
-    other = variants.Variant("x", "x", compiled=False, packing=0, bounds=(0, 0), python="3.1")
+    other = variants.Variant("x", "x", packing=0, bounds=(0, 0), python="3.1")
     with pytest.raises(UsageFailure, match=r"needs Python 3\.1, and would have 3\."):
         condaenv.require_python(other, Path(sys.executable))
     condaenv.require_python(variants.find("llamacpp"), Path(sys.executable))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builder.models.intents import Intent
-from builder.quantizers import llamacpp, quantize
+from builder.quantizers import ggufs, llamacpp, quantize
 from builder.settings import Settings
 from entrypoint.common import footprint
 from entrypoint.common.errors import ConfigFailure, UnknownModel, UsageFailure
@@ -63,10 +63,10 @@ def test_a_model_without_a_chat_template_needs_one_in_its_recipe() -> None:
     def recipe(template: str) -> Intent:
         return Intent("old", "Old", "MIT", ("en",), (), "gguf", 512, "Q4_0", template)
 
-    llamacpp.recipe._require_template(recipe("chatml"), model())
-    llamacpp.recipe._require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
+    ggufs.require_template(recipe("chatml"), model())
+    ggufs.require_template(recipe(""), model(**{"tokenizer.chat_template": "{{ x }}"}))
     with pytest.raises(ConfigFailure) as caught:
-        llamacpp.recipe._require_template(recipe(""), model())
+        ggufs.require_template(recipe(""), model())
     assert "chat_template" in caught.value.next
 
 

@@ -13,7 +13,7 @@ from builder.variants import Variant
 from entrypoint import engines
 from entrypoint.common.errors import UsageFailure
 
-OTHER = Variant("other", "elsewhere", compiled=False, packing=1, bounds=(1, 1))
+OTHER = Variant("other", "elsewhere", packing=1, bounds=(1, 1))
 
 
 @pytest.fixture
