@@ -15,7 +15,7 @@ from builder.launch import platforms
 from builder.stage.edge import at_most_one, one_of, stage
 from entrypoint.common.language import _
 
-ENGINE = _("inference engine: llamacpp (default), itrex or openvino")
+ENGINE = _("inference engine: llamacpp (default), ik, itrex or openvino")
 
 
 MODEL = _("a name in models/models.toml, an address on a hub, or a file")
@@ -62,7 +62,7 @@ def models(_: Context) -> None:
     positional=("name",),
     iterable=("url",),
     help={
-        "name": _("name of the environment: runtime (default), itrex or openvino"),
+        "name": _("name of the environment: runtime (default), ik, itrex or openvino"),
         "source": _("lock, host, tarball, or auto (default): lock if it can be reached, else host"),
         "url": _("address of a packed environment; repeat it for mirrors"),
         "file": _("a packed environment on this disk"),

@@ -183,10 +183,10 @@ def _compiled(settings: Settings, engine: str, work: Path, place: Path) -> Mappi
     }
 
 
-def _is_as_locked(settings: Settings, engine: str, made: Path) -> bool:
+def _is_as_locked(settings: Settings, engine: str, file: Path) -> bool:
     """Tell whether a wheel has the locked bytes; raise HashMismatch if it has to and has not."""
     known = locked(engine)
-    if known is None or receipt.sha256(made) == known.sha256:
+    if known is None or receipt.sha256(file) == known.sha256:
         return True
     if settings.locked:
         raise HashMismatch(

@@ -25,13 +25,18 @@ from builder.models.intents import Dir, HuggingFace, ModelScope, Source, Url, Wh
 from builder.settings import ROOT
 from builder.stage import receipt, recipe
 from builder.stage.run import run
+from builder.variants import VARIANTS
 from entrypoint import __version__
 from entrypoint.common import tomlfile
 from entrypoint.common.catalog import Catalog, Model
 
 PLACE: Final = "usr/share/sbom/llmdeploy.cdx.json"  # in the image; scanners look for the suffix
-UPSTREAM: Final = ROOT / "env/llamacpp/upstream.toml"
-ENGINE: Final = "llmdeploy_llamacpp"
+# What an engine's wheel is compiled of, by the wheel's name.
+UPSTREAM: Final = {
+    each.package: ROOT / "env" / each.engine / "upstream.toml"
+    for each in VARIANTS.values()
+    if each.compiled
+}
 # The licence texts of the Debian packages whose libraries came along with this machine's Python.
 OWNERS: Final = "share/licenses/python"
 ASKED: Final = r"${Package}\t${Version}\t${Architecture}\t${source:Package}\n"
@@ -43,12 +48,15 @@ Component = dict[str, Any]
 
 @dataclass(frozen=True)
 class Upstream:
-    """The tree that the engine's wheel is compiled of, and the archive that carries it."""
+    """The tree that an engine's wheel is compiled of, and the archive that carries it.
+
+    `version` and `commit` are "" where the archive does not say.
+    """
 
     carrier: str
     repository: str
-    version: str
-    commit: str
+    version: str = ""
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Bill:
         models = [_model(model) for model in self.chosen.models]
         facts = [debs, self.environment["packages"], self._host_python, models]
         return recipe.code("image/bill.py") | {
-            "upstream.toml": receipt.sha256(UPSTREAM),
+            "upstream.toml": receipt.digest([receipt.sha256(path) for path in UPSTREAM.values()]),
             "materials": receipt.digest(facts),
         }
 
@@ -111,9 +119,10 @@ class Bill:
             yield _of_debian(release, *said.splitlines()[0].split("\t"))
 
 
-def upstream() -> Upstream:
-    """Return what the engine is compiled of."""
-    return tomlfile.record(Upstream, tomlfile.read(UPSTREAM), UPSTREAM.name)
+def upstream(wheel: str) -> Upstream:
+    """Return what the engine is compiled of whose wheel has this name."""
+    path = UPSTREAM[wheel]
+    return tomlfile.record(Upstream, tomlfile.read(path), path.name)
 
 
 def _component(kind: str, purl: PackageURL, *hashes: str, **more: Any) -> Component:
@@ -154,7 +163,7 @@ def _of_debian(
 def _package(package: Mapping[str, Any]) -> Iterator[Component]:
     """Yield a package of the environment and, if it is the engine, what that is compiled of."""
     name, version, build = package["name"], package["version"], package.get("build", "")
-    if name == ENGINE:
+    if name in UPSTREAM:
         yield from _engine(package)
     elif package["kind"] == "wheel":
         yield _component("library", PackageURL("pypi", None, name, version), package["sha256"])
@@ -166,7 +175,7 @@ def _package(package: Mapping[str, Any]) -> Iterator[Component]:
 
 
 def _engine(package: Mapping[str, Any]) -> Iterator[Component]:
-    tree = upstream()
+    tree = upstream(package["name"])
     owner, name = tree.repository.split("/")
     carrier, _same, carried = tree.carrier.partition("==")
     yield _component(
@@ -175,10 +184,10 @@ def _engine(package: Mapping[str, Any]) -> Iterator[Component]:
     )  # fmt: skip
     yield _component(
         "library",
-        PackageURL("github", owner, name, tree.commit),
-        version=tree.version,
+        PackageURL("github", owner, name, tree.commit or None),
+        **({"version": tree.version} if tree.version else {}),
         licenses=[{"expression": "MIT"}],
-        pedigree={"commits": [{"uid": tree.commit}]},
+        **({"pedigree": {"commits": [{"uid": tree.commit}]}} if tree.commit else {}),
         externalReferences=[_reference(PackageURL("pypi", None, carrier, carried).to_string())],
     )
     if version := package.get("compiler", "").rpartition(" ")[2]:  # its library lies in the wheel

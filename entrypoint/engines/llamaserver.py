@@ -73,7 +73,13 @@ ENVIRONMENT = {"GOMP_SPINCOUNT": "2000"}
 
 
 class LlamaServer(ABC):
-    """A server with one model; see `entrypoint.engines.Engine`."""
+    """A server with one model; see `entrypoint.engines.Engine`.
+
+    `chats` tells whether it can be given a conversation as it is; one that parses what the model
+    writes cannot, and gets the text that the template makes.
+    """
+
+    chats = True
 
     def __init__(
         self, model: Model, folder: Path, *, context: int | None = None, parallel: int = 1
@@ -120,12 +126,15 @@ class LlamaServer(ABC):
         self, prompt: Prompt, options: Options, line: Line
     ) -> Generator[str | Usage, None, None]:
         opened = self._opened
+        history: Sequence[Message] = ()
         if isinstance(prompt, str | Tokens):
             # It has no turns, and so no thought before one.
             options, opened = replace(options, think=None), ""
         else:
             broken = self._controls.broken(prompt)
-            if broken != list(prompt) or _templates(prompt, options):
+            special = broken != list(prompt) or _templates(prompt, options)
+            history = () if self.chats and special else broken[:-1]
+            if special or not self.chats:
                 # Without the parsing of chats, which we skip, the server heeds a schema here only.
                 prompt = self._templated(broken, options)
                 opened = _opened(prompt)
@@ -138,13 +147,13 @@ class LlamaServer(ABC):
         limit = _limit(options, opened=opened)
         body = self._body(prompt, options) | _thinking(options, limit, self._opening, opened)
         if options.temperature == 0 and not options.tools:  # a list of tools is long, and repeats
-            body["cache_prompt"] = self._settle(prompt, line)
+            body["cache_prompt"] = self._settle(history, line)
         chat = not isinstance(prompt, str | Tokens)
         path = "/v1/chat/completions" if chat else "/v1/completions"
         with self._send("POST", path, body, line) as response:
             if opened:
                 yield opened
-            yield from _answer(response, begun, limit, Scores(options.logprobs))
+            yield from self._answer(response, begun, limit, Scores(options.logprobs))
 
     def _echoed(
         self, prompt: str | Tokens, options: Options, line: Line
@@ -172,7 +181,7 @@ class LlamaServer(ABC):
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length in tokens of the prompt that these messages make."""
         broken = self._controls.broken(messages)
-        if broken == list(messages):
+        if self.chats and broken == list(messages):
             body: dict[str, Any] = {"messages": broken}
             with self._send("POST", "/v1/chat/completions/input_tokens", body) as response:
                 count: int = json.load(response)["input_tokens"]
@@ -220,21 +229,26 @@ class LlamaServer(ABC):
             return connection.getresponse().status == http.HTTPStatus.OK
         return False
 
-    def _settle(self, prompt: Prompt, line: Line) -> bool:
+    def _settle(self, history: Sequence[Message], line: Line) -> bool:
         """Bring the prompt cache to the end of the history; return False if it has no answer.
 
         Tokens computed together differ in their last bits from tokens computed one by one, so
         an answer depends on what was cached: after a retry or a stopped answer that would be
         more than the history. Computing the history as a prompt makes both cases the same.
         """
-        if isinstance(prompt, str | Tokens):
+        if not history or history[-1]["role"] != "assistant":
             return False
-        if len(prompt) < 2 or prompt[-2]["role"] != "assistant":  # noqa: PLR2004
-            return False
-        body = {"messages": list(prompt[:-1]), "max_tokens": 0}
-        with self._send("POST", "/v1/chat/completions", body, line) as response:
+        path, body = "/v1/chat/completions", {"messages": list(history), "max_tokens": 0}
+        if not self.chats:
+            text = self._templated(history, Options())
+            path, body = "/v1/completions", {"prompt": self._raw(text), "max_tokens": 0}
+        with self._send("POST", path, body, line) as response:
             response.read()
         return True
+
+    def _raw(self, text: str) -> dict[str, Any]:
+        """Return a text as the server takes it: one prompt; a bare list would be as many."""
+        return {"prompt_string": self._controls.pieces(text)}
 
     def _templated(self, messages: Sequence[Message], options: Options) -> str:
         """Return the text that the model's template makes of a conversation.
@@ -269,8 +283,7 @@ class LlamaServer(ABC):
         if isinstance(prompt, Tokens):
             body["prompt"] = list(prompt)
         elif isinstance(prompt, str):
-            # One prompt of several pieces; a bare list would be as many prompts.
-            body["prompt"] = {"prompt_string": self._controls.pieces(prompt)}
+            body["prompt"] = self._raw(prompt)
         else:
             body["messages"] = list(prompt)
         if options.logprobs is not None:
@@ -302,10 +315,49 @@ class LlamaServer(ABC):
                 connection.request(method, path, content, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 if response.status != http.HTTPStatus.OK:
-                    raise _refusal(json.load(response)["error"])
+                    raise self._refusal(json.load(response)["error"])
                 yield response
             except (OSError, http.client.HTTPException):
                 raise self._lost(line) from None
+
+    def _told(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return an event as llama.cpp's own server writes it."""
+        return event
+
+    def _answer(
+        self,
+        response: http.client.HTTPResponse,
+        begun: float,
+        limit: thinking.Limit | None,
+        scores: Scores,
+    ) -> Iterator[str | Usage]:
+        """Yield the pieces of an answer that was asked for at the time `begun`, then its Usage."""
+        first, reason, full = 0.0, "", False
+        for event in map(self._told, _events(response)):
+            if error := event.get("error"):
+                raise self._refusal(error)
+            for choice in event["choices"]:
+                reason = choice["finish_reason"] or reason
+                text = choice.get("text") or choice.get("delta", {}).get("content")
+                if piece := scores.on(text or "", choice.get("logprobs")):
+                    first = first or time.monotonic() - begun
+                    yield piece
+                    full = bool(limit and limit.reached(piece, event["timings"]["predicted_n"]))
+            if full or event.get("usage"):
+                reason = "length" if full else reason
+                yield _usage(event["timings"], first or time.monotonic() - begun, reason)
+                return
+        raise http.client.IncompleteRead(b"")
+
+    def _refusal(self, error: dict[str, Any]) -> Failure:
+        """Return what the server refused as a Failure."""
+        if error.get("type") == "exceed_context_size_error":
+            return _too_long(error["n_prompt_tokens"], error["n_ctx"])
+        return NotSupported(
+            _("The inference engine refused a request: {reason}").format(
+                reason=error.get("message")
+            )
+        )
 
     def _lost(self, line: Line | None) -> Failure | HungUp:
         """Say why a connection ended too soon."""
@@ -389,28 +441,6 @@ def _thinking(
     return body
 
 
-def _answer(
-    response: http.client.HTTPResponse, begun: float, limit: thinking.Limit | None, scores: Scores
-) -> Iterator[str | Usage]:
-    """Yield the pieces of an answer that was asked for at the time `begun`, then its Usage."""
-    first, reason, full = 0.0, "", False
-    for event in _events(response):
-        if error := event.get("error"):
-            raise _refusal(error)
-        for choice in event["choices"]:
-            reason = choice["finish_reason"] or reason
-            text = choice.get("text") or choice.get("delta", {}).get("content")
-            if piece := scores.on(text or "", choice.get("logprobs")):
-                first = first or time.monotonic() - begun
-                yield piece
-                full = bool(limit and limit.reached(piece, event["timings"]["predicted_n"]))
-        if full or event.get("usage"):
-            reason = "length" if full else reason
-            yield _usage(event["timings"], first or time.monotonic() - begun, reason)
-            return
-    raise http.client.IncompleteRead(b"")
-
-
 def _opened(prompt: str) -> str:
     """Return the mark that a prompt opened a thought with and ends in, "" if it has not."""
     ways = (mark for mark in THOUGHT_MARKS if prompt.rstrip().endswith(mark))
@@ -439,15 +469,6 @@ def _usage(timings: dict[str, Any], first: float, reason: str) -> Usage:
         first_token=first,
         rate=steps / timings["predicted_ms"] * 1000 if steps else 0.0,
         finish_reason="length" if reason == "length" else "stop",
-    )
-
-
-def _refusal(error: dict[str, Any]) -> Failure:
-    """Return what the server refused as a Failure."""
-    if error.get("type") == "exceed_context_size_error":
-        return _too_long(error["n_prompt_tokens"], error["n_ctx"])
-    return NotSupported(
-        _("The inference engine refused a request: {reason}").format(reason=error.get("message"))
     )
 
 

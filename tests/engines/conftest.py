@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from builder.environment import tarball
+from builder.environment import condaenv, tarball
+from builder.models import fetch
+from builder.quantizers import quantize
 from builder.settings import Settings
 from entrypoint.common import catalog
 from entrypoint.common.catalog import Catalog
@@ -22,15 +25,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Try every engine in turn, or the one named by --engine."""
     if "folder" in metafunc.fixturenames:
         named = metafunc.config.getoption("--engine")
-        engines = [named] if named else ["llamacpp", "openvino"]
+        slow = pytest.param("ik", marks=pytest.mark.slow)
+        engines = [named] if named else ["llamacpp", "openvino", slow]
         metafunc.parametrize("folder", engines, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def folder(request: pytest.FixtureRequest) -> Path:
     """Return the models folder of the engine under test; this process finds the engine."""
-    names = {"llamacpp": "llamacpp_found", "openvino": "openvino_found", "itrex": "itrex_found"}
-    found: Path = request.getfixturevalue(names[request.param])
+    found: Path = request.getfixturevalue(f"{request.param}_found")
     return found
 
 
@@ -50,6 +53,20 @@ def openvino_found(for_openvino: Settings, openvino_models_dir: Path) -> Iterato
         patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
         patch.setattr(sys, "executable", os.fspath(python))  # what the library was made for
         yield openvino_models_dir
+
+
+@pytest.fixture(scope="module")
+def ik_found(settings: Settings) -> Iterator[Path]:
+    """Return its models. It takes long to compile, so only --engine ik asks for it."""
+    chosen = replace(settings, engine="ik")
+    condaenv.build(chosen, "auto")
+    for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
+        fetch.fetch(chosen, [name])
+        quantize.quantize(chosen, [name])
+    (packages,) = tarball.unpacked(chosen).glob("lib/python3*/site-packages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, os.fspath(packages)])
+        yield chosen.ready_dir
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from builder.image import bill
 from builder.image.bill import Bill
-from builder.settings import ROOT
 from entrypoint.common.catalog import Catalog, Model, ModelFile
 from tests.unit.test_image import SMALL
 
@@ -51,16 +50,25 @@ def test_each_package_has_the_address_of_its_kind(found: dict[str, str], purl: s
 
 
 def test_the_engine_names_the_tree_that_it_is_compiled_of() -> None:
-    wheel = package("wheel", bill.ENGINE, "0.5.0", compiler="g++ (Debian 12.2.0-14) 12.2.0")
+    name = "llmdeploy_llamacpp"
+    wheel = package("wheel", name, "0.5.0", compiler="g++ (Debian 12.2.0-14) 12.2.0")
     listed = parts(MODEL, wheel)
-    tree = listed[f"pkg:github/ggml-org/llama.cpp@{bill.upstream().commit}"]
-    assert tree["version"] == bill.upstream().version
+    tree = listed[f"pkg:github/ggml-org/llama.cpp@{bill.upstream(name).commit}"]
+    assert tree["version"] == bill.upstream(name).version
     assert "pkg:generic/libgomp@12.2.0" in listed
 
 
-def test_the_engines_tree_is_that_of_the_locked_archive() -> None:
-    lock = (ROOT / "env/llamacpp/source.lock").read_text()
-    assert f"\n{bill.upstream().carrier} --hash=" in lock
+def test_an_engine_whose_archive_names_no_commit_has_none() -> None:
+    tree = parts(MODEL, package("wheel", "llmdeploy_ik", "0.1.5"))[
+        "pkg:github/ikawrakow/ik_llama.cpp"
+    ]
+    assert {"version", "pedigree"} & tree.keys() == set()
+
+
+@pytest.mark.parametrize("wheel", bill.UPSTREAM)
+def test_an_engines_tree_is_that_of_the_locked_archive(wheel: str) -> None:
+    lock = bill.UPSTREAM[wheel].with_name("source.lock").read_text()
+    assert f"\n{bill.upstream(wheel).carrier} --hash=" in lock
 
 
 def test_a_model_says_where_it_comes_from() -> None:

@@ -50,6 +50,7 @@ LIBC = Deb("libc6", "2.36-9", "0" * 64, Path("libc6.deb"), locked=True)
 STAGES = (
     "builder.environment.condaenv",
     "builder.image.layers",
+    "builder.quantizers.ik.recipe",
     "builder.quantizers.itrex.recipe",
     "builder.quantizers.llamacpp.recipe",
     "builder.quantizers.openvino.recipe",
@@ -95,7 +96,7 @@ def inputs() -> dict[str, Mapping[str, str]]:
         for each in layers.plan(Settings(), [LIBC], "0" * 64, chosen, bill)
     }
     stages["environment"] = condaenv.inputs(Settings(), "lock")
-    for engine in ("llamacpp", "openvino", "itrex"):
+    for engine in ("llamacpp", "ik", "openvino", "itrex"):
         settings = Settings(engine=engine)
         for intent in (gguf, replace(gguf, format="checkpoint")):
             found = quantizer(engine).inputs(settings, intent)
@@ -121,17 +122,18 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
             '"--leave-output-tensor"',
             {"llamacpp gguf", "llamacpp checkpoint", "openvino gguf", "openvino checkpoint"},
         ),
+        ("quantizers/ik/recipe.py", '"--pure"', '"--impure"', {"ik gguf", "ik checkpoint"}),
         (
             "inside/converter.py",
             '"layer_norm_epsilon"',
             '"rms_norm_epsilon"',
-            {"llamacpp checkpoint", "openvino checkpoint"},
+            {"llamacpp checkpoint", "ik checkpoint", "openvino checkpoint"},
         ),
         (
             "models/convert.py",
             '"--outtype"',
             '"--output-type"',
-            {"llamacpp checkpoint", "openvino checkpoint", "itrex gguf"},
+            {"llamacpp checkpoint", "ik checkpoint", "openvino checkpoint", "itrex gguf"},
         ),
         (
             "inside/openvino_ir.py",
@@ -150,7 +152,7 @@ def changed(builder: Path, file: str, old: str, new: str) -> set[str]:
             "1_800_000_000",
             {  # OpenVINO's weights are made of what llama-quantize makes
                 *("environment", "llamacpp gguf", "llamacpp checkpoint"),
-                *("openvino gguf", "openvino checkpoint"),
+                *("ik gguf", "ik checkpoint", "openvino gguf", "openvino checkpoint"),
             },
         ),
         ("debian/deb.py", "0o1777", "0o7777", {"layer base"}),
