@@ -63,7 +63,7 @@ def models(_: Context) -> None:
     iterable=("url",),
     help={
         "name": _("name of the environment: runtime (default), ik, itrex or openvino"),
-        "source": _("lock, host, tarball, or auto (default): lock if it can be reached, else host"),
+        "source": _("lock, debian, tarball, or auto (default): lock if reachable, else debian"),
         "url": _("address of a packed environment; repeat it for mirrors"),
         "file": _("a packed environment on this disk"),
         "sha256": _("SHA-256 of the packed environment, required with --url"),
@@ -79,7 +79,7 @@ def build_env(
 ) -> None:
     """Build a conda environment and pack it into dist/env/NAME.tar.zst."""
     engine = variants.of_environment(name).engine if name else ""
-    one_of("--source", source, ("auto", "lock", "host", "tarball"))
+    one_of("--source", source, ("auto", "lock", "debian", "tarball"))
     if source == "tarball":
         from builder.environment import tarball
 

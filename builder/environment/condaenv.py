@@ -7,14 +7,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import conda_pack  # type: ignore[import-untyped]
 
-from builder.environment import conda, cputorch, engine, hostpython, trim, wheelhouse
+from builder.environment import conda, cputorch, debianpython, engine, trim, wheelhouse
 from builder.settings import ROOT, Settings
 from builder.stage import archive, disk, receipt, recipe, report, scratch
 from builder.stage.run import run
@@ -22,13 +22,13 @@ from builder.variants import Variant
 from entrypoint.common.errors import CommandFailed, DownloadFailure, UsageFailure
 from entrypoint.common.language import _
 
-Origin = Literal["lock", "host"]
-Source = Literal["auto", "lock", "host"]
+Origin = Literal["lock", "debian"]
+Source = Literal["auto", "lock", "debian"]
 
 LOCK = ROOT / "env" / "conda-linux-64.lock"
 CODE = (
     "stage/archive.py", "environment/conda.py", "environment/condaenv.py",
-    "environment/cputorch.py", "environment/hostpython.py", "environment/trim.py",
+    "environment/cputorch.py", "environment/debianpython.py", "environment/trim.py",
     "environment/wheelhouse.py",
 )  # fmt: skip
 
@@ -47,10 +47,10 @@ IMPORT_ALL = ROOT / "builder/inside/import_all.py"
 def build(settings: Settings, source: Source) -> None:
     """Pack the environment of the engine, with a receipt, unless it is there and current.
 
-    "lock" links the locked conda packages, "host" this machine's Python, "auto" the former if its
-    channel can be reached. Raises DownloadFailure, HashMismatch, DiskFull or CommandFailed.
+    "lock" links the locked conda packages, "debian" Debian's locked Python, "auto" the former if
+    its channel can be reached. Raises DownloadFailure, HashMismatch, DiskFull or CommandFailed.
     """
-    origins: tuple[Origin, ...] = ("lock", "host") if source == "auto" else (source,)
+    origins: tuple[Origin, ...] = ("lock", "debian") if source == "auto" else (source,)
     variant, target, record = settings.variant, settings.packed, settings.packed_receipt
     with (
         report.step(_("Environment {name}").format(name=variant.environment)),
@@ -61,7 +61,9 @@ def build(settings: Settings, source: Source) -> None:
             report.say(_("nothing changed"))
             return
         if source == "auto" and _restored(record):
-            report.say(_("keeping the restored environment; to replace it: --source lock or host"))
+            report.say(
+                _("keeping the restored environment; to replace it: --source lock or debian")
+            )
             return
         disk.require(work, variant.packing)
         origin = _link(settings, origins, work / "prefix")
@@ -81,7 +83,8 @@ def build(settings: Settings, source: Source) -> None:
         report.say(_("trying it in another place"))
         verify(variant, work / target.name, work / "elsewhere")
         os.replace(work / target.name, target)
-        facts = _facts(work / "packed", [*wheels.iterdir(), *built])
+        debs = debianpython.parts(settings, work / "packed") if origin == "debian" else ()
+        facts = _facts(work / "packed", [*wheels.iterdir(), *built], debs)
         receipt.write(record, inputs(settings, origin), [target], source=origin, **facts)
 
 
@@ -94,7 +97,7 @@ def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
         "trim": receipt.digest(trim.filters(name)),
         "stand-in for CUDA": receipt.sha256(cputorch.ANSWERS),
         **(engine.ingredients(settings.engine) if settings.variant.compiled else {}),
-        "python": recipe.lines(LOCK) if origin == "lock" else hostpython.key(name),
+        "python": recipe.lines(LOCK) if origin == "lock" else debianpython.key(name),
         **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
 
@@ -119,7 +122,9 @@ def require_python(variant: Variant, python: Path) -> None:
             _("The environment {name} needs Python {wanted}, and would have {found}.").format(
                 name=variant.environment, wanted=variant.python, found=found
             ),
-            next=_("Run it with such a Python (PYTHON=...), or where a conda channel is reached."),
+            next=_(
+                "Lock such a Python in env/debian.in and env/environment.yml, then: ./llmdeploy lock"
+            ),
         )
 
 
@@ -139,16 +144,14 @@ def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Orig
             )
             conda.link(conda.load(LOCK, settings.channel), prefix, cache)
         except DownloadFailure as failure:
-            if "host" not in origins:
+            if "debian" not in origins:
                 raise
             shutil.rmtree(prefix, ignore_errors=True)
-            report.say(
-                _("{what} Taking this machine's own Python instead.").format(what=failure.what)
-            )
+            report.say(_("{what} Taking Debian's locked Python instead.").format(what=failure.what))
         else:
             return "lock"
-    conda.link(conda.solve(["python"], hostpython.channel(settings)), prefix, cache)
-    return "host"
+    conda.link(conda.solve(["python"], debianpython.channel(settings)), prefix, cache)
+    return "debian"
 
 
 @contextmanager
@@ -213,7 +216,9 @@ def _packages(prefix: Path) -> Path:
     return found
 
 
-def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
+def _facts(
+    packed: Path, wheels: list[Path], debs: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any]:
     """Return what the receipt tells beyond hashes: every package, and the size in bytes."""
     records = [json.loads(path.read_text()) for path in (packed / "conda-meta").glob("*.json")]
     packages = [
@@ -225,13 +230,14 @@ def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
             "name": name,
             "version": version,
             "sha256": receipt.sha256(wheel),
-            **({"compiler": made["compiler"]} if made else {}),
+            **({key: made[key] for key in ("compiler", "locked")} if made else {}),
         }
         for wheel in wheels
         if wheel.suffix == ".whl"
         for name, version in [wheel.name.split("-")[:2]]
         for made in [receipt.read(wheel.with_name("receipt.json"))]
     ]
+    packages += debs
     versions = {package["name"]: package["version"] for package in packages}
     return {
         "packages": sorted(packages, key=lambda package: (package["kind"], package["name"])),

@@ -38,8 +38,8 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
     with report.step(_("Image {name}").format(name=settings.image_name)):
         client = daemon.connect()
         tarball = environment["outputs"][settings.packed.name]["sha256"]
-        debs = [] if settings.base else base.packages(settings)
-        about = Bill(debs, environment, settings.variant.environment, chosen)
+        debs = [] if settings.base else base.packages(settings, environment["packages"])
+        about = Bill(debs, environment, chosen)
         stack = list(layers.plan(settings, debs, tarball, chosen, about))
         recipe = dockerfile.render(
             dockerfile.FILE.read_text(encoding="utf-8"),
@@ -58,7 +58,9 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
         shutil.copy(folder / "roots/code" / bill.PLACE, folder / "sbom.json")
-        labels = materials.labels(chosen, debs, settings.base) | {INPUTS: receipt.digest(inputs)}
+        labels = materials.labels(chosen, about.unlocked, settings.base) | {
+            INPUTS: receipt.digest(inputs)
+        }
         _stack(settings, folder, labels)
         image = client.images.get(settings.image_name)
         receipt.write(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from builder.debian import deb, lock, store
 from builder.debian.store import Deb
@@ -15,7 +16,7 @@ from builder.stage.run import run
 from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
-# For a machine that compiles against another C library.
+# For a machine whose own compiler compiles against another C library.
 OWN = (
     "base-files",
     "libc6",
@@ -51,14 +52,16 @@ ACCOUNTS = {
 }
 
 
-def packages(settings: Settings) -> list[Deb]:
+def packages(settings: Settings, contents: Iterable[Mapping[str, Any]]) -> list[Deb]:
     """Return the base's packages, fetched once; raise DownloadFailure or CommandFailed.
 
-    They are the locked ones where the engine is compiled against that C library: on the locked
-    release of Debian. Elsewhere they are this machine's own.
+    They are the locked ones, unless one of the environment's `contents`, as its receipt lists
+    them, was compiled by this machine's own compiler against the C library of another release.
     """
     release = platform.freedesktop_os_release()
-    if release.get("VERSION_CODENAME") == lock.intent().suite:
+    if release.get("VERSION_CODENAME") == lock.intent().suite or all(
+        each.get("locked", True) for each in contents if each["kind"] == "wheel"
+    ):
         return store.debs(settings, "base")
     report.say(_("The base is not of the locked Debian packages, but of this machine's own."))
     name = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"

@@ -9,7 +9,6 @@ import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,13 +17,12 @@ from packageurl import PackageURL
 from builder.debian import deb as opened
 from builder.debian import lock
 from builder.debian.store import Deb
-from builder.environment import hostpython
+from builder.environment import debianpython
 from builder.image import materials
 from builder.models import intents
 from builder.models.intents import Dir, HuggingFace, ModelScope, Source, Url, Wheel
 from builder.settings import ROOT
 from builder.stage import receipt, recipe
-from builder.stage.run import run
 from builder.variants import VARIANTS
 from entrypoint import __version__
 from entrypoint.common import tomlfile
@@ -37,10 +35,6 @@ UPSTREAM: Final = {
     for each in VARIANTS.values()
     if each.compiled
 }
-# The licence texts of the Debian packages whose libraries came along with this machine's Python.
-OWNERS: Final = "share/licenses/python"
-ASKED: Final = r"${Package}\t${Version}\t${Architecture}\t${source:Package}\n"
-
 LOCKED: Final = {"ID": "debian", "VERSION_CODENAME": lock.intent().suite}
 
 Component = dict[str, Any]
@@ -61,14 +55,10 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Bill:
-    """What an image is made of: Debian packages, the receipt of an environment, models, program.
-
-    `intent` is the NAME of env/NAME.lock.
-    """
+    """What an image is made of: Debian packages, the receipt of an environment, models, program."""
 
     debs: Sequence[Deb]
     environment: Mapping[str, Any]
-    intent: str
     chosen: Catalog
 
     @property
@@ -76,17 +66,27 @@ class Bill:
         """The hashes of all that decides the text."""
         debs = [[deb.name, deb.version, deb.sha256, deb.locked] for deb in self.debs]
         models = [_model(model) for model in self.chosen.models]
-        facts = [debs, self.environment["packages"], self._host_python, models]
+        facts = [debs, self.environment["packages"], models]
         return recipe.code("image/bill.py") | {
             "upstream.toml": receipt.digest([receipt.sha256(path) for path in UPSTREAM.values()]),
             "materials": receipt.digest(facts),
         }
 
-    def text(self, prefix: Path) -> str:
-        """Return the bill as JSON; `prefix` is the unpacked environment."""
+    @property
+    def unlocked(self) -> str:
+        """The names and versions of the Debian packages that are not the locked ones."""
+        packages = self.environment["packages"]
+        strangers = [f"{each.name}={each.version}" for each in self.debs if not each.locked] + [
+            f"{each['name']}={each['version']}"
+            for each in packages
+            if each["kind"] == "deb" and not each["locked"]
+        ]
+        return " ".join(strangers)
+
+    def text(self) -> str:
+        """Return the bill as JSON."""
         parts = [
             *map(_deb, self.debs),
-            *(self._libraries(prefix) if self._host_python else ()),
             *(part for package in self.environment["packages"] for part in _package(package)),
             *map(_vendored, materials.vendored()),
             *map(_model, self.chosen.models),
@@ -99,24 +99,6 @@ class Bill:
             "components": [*{part["bom-ref"]: part for part in parts}.values()],
         }
         return json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-
-    @property
-    def _host_python(self) -> str:
-        """The key of this machine's Python if the environment has that very one, else ""."""
-        if self.environment.get("source") != "host":
-            return ""
-        key = hostpython.key(self.intent)
-        return key if self.environment["inputs"].get("python") == key else ""
-
-    def _libraries(self, prefix: Path) -> Iterator[Component]:
-        """Yield the C libraries that came along with this machine's Python.
-
-        A channel's are packages of their own; what another machine took, nobody here knows.
-        """
-        release = platform.freedesktop_os_release()
-        for owner in sorted(path.name for path in (prefix / OWNERS).glob("*")):
-            said = run(["dpkg-query", "--show", f"--showformat={ASKED}", owner])
-            yield _of_debian(release, *said.splitlines()[0].split("\t"))
 
 
 def upstream(wheel: str) -> Upstream:
@@ -167,7 +149,10 @@ def _package(package: Mapping[str, Any]) -> Iterator[Component]:
         yield from _engine(package)
     elif package["kind"] == "wheel":
         yield _component("library", PackageURL("pypi", None, name, version), package["sha256"])
-    elif build.startswith("host_"):
+    elif package["kind"] == "deb":
+        named = (package[key] for key in ("name", "version", "architecture", "source", "sha256"))
+        yield _of_debian(LOCKED, *named)  # what stands in for the locked one is of its suite
+    elif build.startswith(debianpython.BUILD):
         yield _component("library", PackageURL("generic", None, name, version), package["sha256"])
     else:
         purl = PackageURL("conda", None, name, version, {"build": build})

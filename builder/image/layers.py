@@ -97,7 +97,7 @@ def plan(
         _program(root, python, chosen, settings.variant)
         place = root / bill.PLACE
         place.parent.mkdir(parents=True)
-        place.write_text(about.text(python.parent.parent), encoding="utf-8")
+        place.write_text(about.text(), encoding="utf-8")
 
     yield Layer("code", laying | program | about.inputs, fill)
 

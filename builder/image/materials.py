@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from builder.debian.store import Deb
 from builder.settings import ROOT
 from builder.stage.run import run
 from entrypoint import __version__
@@ -49,11 +47,12 @@ class _Vendored:
     packages: tuple[VendoredPackage, ...]
 
 
-def labels(chosen: Catalog, debs: Sequence[Deb], base: str) -> dict[str, str]:
+def labels(chosen: Catalog, unlocked: str, base: str) -> dict[str, str]:
     """Return what the image says about itself, in the words of the OCI image specification.
 
-    `base` is the image that it stands on, by digest, "" for none. All of it repeats: an image is
-    as old as the commit that it was built of.
+    `unlocked` names the Debian packages in it that are not the locked ones, `base` the image that
+    it stands on, by digest, "" for none. All of it repeats: an image is as old as the commit that
+    it was built of.
     """
     base_name, _at, base_digest = base.partition("@")
     licenses = {*LICENSES, *(model.license for model in chosen.models)}
@@ -71,13 +70,8 @@ def labels(chosen: Catalog, debs: Sequence[Deb], base: str) -> dict[str, str]:
     return {
         **{f"org.opencontainers.image.{key}": value for key, value in known.items() if value},
         MODELS: ",".join(model.name for model in chosen.models),
-        UNLOCKED: unlocked(debs),
+        UNLOCKED: unlocked,
     }
-
-
-def unlocked(debs: Sequence[Deb]) -> str:
-    """Return the names and versions of the packages that are not the locked ones."""
-    return " ".join(f"{each.name}={each.version}" for each in debs if not each.locked)
 
 
 def public(remote: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder.environment import conda, condaenv, engine, hostpython, wheelhouse
+from builder.environment import conda, condaenv, debianpython, engine, wheelhouse
 from builder.image import base
 from builder.settings import ROOT, Settings
 from builder.stage import archive, receipt
@@ -27,7 +27,7 @@ BUILD = """
 import sys
 from builder.environment import condaenv
 from builder.settings import Settings
-condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
+condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "debian")
 """
 
 Serve = Callable[[float], str]
@@ -56,11 +56,11 @@ class Channel(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def serve(settings: Settings) -> Iterator[Serve]:
-    """Return what starts a conda channel on loopback with the Python of this machine in it."""
+    """Return what starts a conda channel on loopback with Debian's Python in it."""
     servers = []
 
     def start(part: float) -> str:
-        folder = hostpython.channel(settings).removeprefix("file://")
+        folder = debianpython.channel(settings).removeprefix("file://")
         handler = functools.partial(Channel, part, directory=folder)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever).start()
@@ -84,9 +84,9 @@ def cache(tmp_path: Path, settings: Settings, environment: Path) -> Path:
 
 @pytest.fixture
 def lock(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a conda lock of this machine's Python, in the place of the repository's."""
+    """Return a conda lock of Debian's Python, in the place of the repository's."""
     path = tmp_path / "conda.lock"
-    path.write_text(conda.dump(conda.solve(["python"], hostpython.channel(settings))))
+    path.write_text(conda.dump(conda.solve(["python"], debianpython.channel(settings))))
     monkeypatch.setattr(condaenv, "LOCK", path)
     return path
 
@@ -109,19 +109,19 @@ def leftovers(dist: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def from_host(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the SHA-256 of the environment made from this machine's Python."""
-    dist = tmp_path_factory.mktemp("host")
-    condaenv.build(Settings(dist=str(dist), cache=settings.cache), "host")
+def from_debian(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the SHA-256 of the environment made from Debian's Python."""
+    dist = tmp_path_factory.mktemp("debian")
+    condaenv.build(Settings(dist=str(dist), cache=settings.cache), "debian")
     return receipt.sha256(dist / "env" / "runtime.tar.zst")
 
 
 def test_two_builds_from_scratch_have_the_same_bytes(
-    from_host: str, cache: Path, tmp_path: Path
+    from_debian: str, cache: Path, tmp_path: Path
 ) -> None:
     dist = tmp_path / "another" / "place"
-    condaenv.build(Settings(dist=str(dist), cache=str(cache)), "host")
-    assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_host
+    condaenv.build(Settings(dist=str(dist), cache=str(cache)), "debian")
+    assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_debian
 
 
 def test_a_second_build_does_nothing(
@@ -174,13 +174,15 @@ def test_it_runs_on_a_base_without_this_machines_python(
     run_on_bare_base(environment, settings, tmp_path)
 
 
-def test_debians_own_python_will_do(settings: Settings, cache: Path, tmp_path: Path) -> None:
+def test_another_python_builds_the_same_bytes(
+    from_debian: str, cache: Path, tmp_path: Path
+) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     run("/usr/bin/python3", "-m", "venv", "--without-pip", tmp_path / "venv")
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--require-hashes")
     run(*pip, "--quiet", "--only-binary", ":all:", "-r", ROOT / "env" / "host.lock")
     run(python, "-c", BUILD, tmp_path / "dist", cache)
-    run_on_bare_base(tmp_path / "dist/env/runtime.tar.zst", settings, tmp_path)
+    assert receipt.sha256(tmp_path / "dist/env/runtime.tar.zst") == from_debian
 
 
 def run(*argv: str | Path) -> str:
@@ -195,7 +197,7 @@ def run_on_bare_base(tarball: Path, settings: Settings, tmp_path: Path) -> None:
     """Import everything where there is a C and a C++ library and nothing else of this machine."""
     root = tmp_path / "root"
     root.mkdir()
-    base.unpack(base.packages(settings), root)
+    base.unpack(base.packages(settings, []), root)
     archive.extract(tarball, root / "opt" / "llmdeploy")
     (root / "proc").mkdir(exist_ok=True)  # where a program learns where it lies
     inside = ("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--root", root)
@@ -208,13 +210,13 @@ def run_on_bare_base(tarball: Path, settings: Settings, tmp_path: Path) -> None:
 
 
 def test_locked_packages_come_from_any_channel_and_give_the_same_bytes(
-    serve: Serve, lock: Path, from_host: str, cache: Path, tmp_path: Path
+    serve: Serve, lock: Path, from_debian: str, cache: Path, tmp_path: Path
 ) -> None:
     assert lock.exists()
     condaenv.build(Settings(dist=str(tmp_path / "d"), cache=str(cache), channel=serve(1)), "lock")
     facts = read(tmp_path / "d")
     assert facts["source"] == "lock"
-    assert receipt.sha256(tmp_path / "d/env/runtime.tar.zst") == from_host
+    assert receipt.sha256(tmp_path / "d/env/runtime.tar.zst") == from_debian
 
 
 @pytest.mark.parametrize("source", ["lock", "auto"])
@@ -244,16 +246,16 @@ def test_an_unreachable_channel_is_named(tmp_path: Path, settings: Settings) -> 
     assert leftovers(tmp_path) == []
 
 
-def test_without_a_channel_auto_takes_this_machines_python(
+def test_without_a_channel_auto_takes_debians_python(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     condaenv.build(Settings(dist=str(tmp_path), cache=settings.cache, channel=DEAD), "auto")
-    assert read(tmp_path)["source"] == "host"
-    assert "Taking this machine's own Python instead" in capsys.readouterr().err
+    assert read(tmp_path)["source"] == "debian"
+    assert "Taking Debian's locked Python instead" in capsys.readouterr().err
 
 
 def test_a_build_killed_while_packing_is_built_anew(
-    from_host: str, settings: Settings, tmp_path: Path
+    from_debian: str, settings: Settings, tmp_path: Path
 ) -> None:
     dist, temporary = tmp_path / "killed", tmp_path / "temporary"
     temporary.mkdir()
@@ -267,8 +269,8 @@ def test_a_build_killed_while_packing_is_built_anew(
         os.killpg(process.pid, signal.SIGKILL)
     assert leftovers(dist) == [".runtime"]
     assert list(temporary.iterdir()) == []
-    condaenv.build(Settings(dist=str(dist), cache=settings.cache), "host")
-    assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_host
+    condaenv.build(Settings(dist=str(dist), cache=settings.cache), "debian")
+    assert receipt.sha256(dist / "env" / "runtime.tar.zst") == from_debian
     assert sorted(leftovers(dist)) == ["runtime.json", "runtime.tar.zst"]
 
 
@@ -283,7 +285,7 @@ from entrypoint.common.errors import Failure
 needed = replace(variants.VARIANTS["llamacpp"], packing=int(sys.argv[3]))
 variants.VARIANTS = {"llamacpp": needed}
 try:
-    condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "host")
+    condaenv.build(Settings(dist=sys.argv[1], cache=sys.argv[2]), "debian")
 except Failure as failure:
     left = [path.name for path in Path(sys.argv[1], "env").iterdir() if path.suffix != ".lock"]
     print(type(failure).__name__, left)
@@ -328,7 +330,7 @@ def test_a_kept_wheel_that_was_changed_is_refused_and_thrown_away(
     settings: Settings, tmp_path: Path
 ) -> None:
     prefix = tmp_path / "prefix"
-    records = conda.solve(["python"], hostpython.channel(settings))
+    records = conda.solve(["python"], debianpython.channel(settings))
     conda.link(records, prefix, settings.cache_dir / "conda")
     python = prefix / "bin" / "python"
     wheels = wheelhouse.locked(Settings(cache=str(tmp_path / "cache")), python)

@@ -19,7 +19,7 @@ from pathlib import Path
 import conda_pack  # type: ignore[import-untyped]
 import pytest
 
-from builder.environment import conda, condaenv, hostpython, tarball
+from builder.environment import conda, condaenv, debianpython, tarball
 from builder.settings import Settings
 from builder.stage import archive, receipt
 from entrypoint.common.errors import (
@@ -41,7 +41,9 @@ def foreign(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("foreign")
     prefix = root / ("p" * 60)
     conda.link(
-        conda.solve(["python"], hostpython.channel(settings)), prefix, settings.cache_dir / "conda"
+        conda.solve(["python"], debianpython.channel(settings)),
+        prefix,
+        settings.cache_dir / "conda",
     )
     (prefix / "etc").mkdir()
     (prefix / "etc" / "paths.conf").write_text(f"home = {prefix}/share\n")

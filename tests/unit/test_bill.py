@@ -9,6 +9,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from builder.debian.store import Deb
 from builder.image import bill
 from builder.image.bill import Bill
 from entrypoint.common.catalog import Catalog, Model, ModelFile
@@ -31,8 +32,8 @@ def package(kind: str, name: str, version: str, **more: str) -> dict[str, str]:
 
 def parts(model: Model, *packages: dict[str, str]) -> dict[str, Any]:
     """Return the parts of a bill that fits its schema, by package URL."""
-    made = Bill([], {"packages": packages, "source": "lock"}, "runtime", Catalog("m", (model,)))
-    text = made.text(Path())
+    made = Bill([], {"packages": packages}, Catalog("m", (model,)))
+    text = made.text()
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
     return {part["purl"]: part for part in json.loads(text)["components"]}
 
@@ -42,11 +43,31 @@ def parts(model: Model, *packages: dict[str, str]) -> dict[str, Any]:
     [
         (package("wheel", "typing_extensions", "4.16.0"), "pkg:pypi/typing-extensions@4.16.0"),
         (package("conda", "openssl", "3.5.1", build="h7b"), "pkg:conda/openssl@3.5.1?build=h7b"),
-        (package("conda", "python", "3.11.7", build="host_8"), "pkg:generic/python@3.11.7"),
+        (package("conda", "python", "3.11.2", build="debian_8"), "pkg:generic/python@3.11.2"),
+        (
+            package("deb", "libssl3", "3.0.22-1", architecture="amd64", source="openssl"),
+            "pkg:deb/debian/libssl3@3.0.22-1?arch=amd64&distro=bookworm&upstream=openssl",
+        ),
     ],
 )
 def test_each_package_has_the_address_of_its_kind(found: dict[str, str], purl: str) -> None:
     assert parts(MODEL, found)[purl]["hashes"] == [{"alg": "SHA-256", "content": SHA256}]
+
+
+def test_packages_that_are_not_the_locked_ones_are_named() -> None:
+    debs = [
+        Deb("libc6", "2.36-9+deb12u15", SHA256, Path("libc6.deb"), locked=False),
+        Deb("libstdc++6", "12.2.0-14", SHA256, Path("libstdc++6.deb"), locked=True),
+    ]
+    wheel = {"kind": "wheel", "name": bill.ENGINE, "version": "1", "locked": False}
+    libraries = [
+        {"kind": "deb", "name": "libssl3", "version": "3.0.22-1", "locked": False},
+        {"kind": "deb", "name": "libffi8", "version": "3.4.4-1", "locked": True},
+    ]
+    made = Bill(debs, {"packages": [wheel, *libraries]}, Catalog("m", (MODEL,)))
+    assert made.unlocked == "libc6=2.36-9+deb12u15 libssl3=3.0.22-1"
+    made = Bill(debs[1:], {"packages": libraries[1:]}, Catalog("m", (MODEL,)))
+    assert made.unlocked == ""
 
 
 def test_the_engine_names_the_tree_that_it_is_compiled_of() -> None:

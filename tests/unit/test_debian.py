@@ -276,8 +276,9 @@ def test_the_mirrors_are_those_that_this_machines_apt_takes_debian_from(
 
 
 @pytest.mark.parametrize("release", ["bookworm", "trixie", "noble"])
-def test_the_base_is_of_this_machines_own_packages_where_its_compiler_is_another(
-    release: str, locked: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("own", [False, True])
+def test_the_base_is_of_this_machines_own_packages_where_its_own_compiler_was_taken(
+    release: str, own: bool, locked: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def download(_names: object, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -288,6 +289,7 @@ def test_the_base_is_of_this_machines_own_packages_where_its_compiler_is_another
     monkeypatch.setattr(base, "download", download)
     address = mirror(tmp_path / "mirror", locked, package())
     settings = Settings(cache=str(tmp_path / "cache"), mirrors=(address,))
-    (found,) = base.packages(settings)
-    assert found.locked == (release == "bookworm")
+    contents = [{"kind": "wheel", "locked": not own}, {"kind": "wheel"}, {"kind": "conda"}]
+    (found,) = base.packages(settings, contents)
+    assert found.locked == (release == "bookworm" or not own)
     assert found.version == ("1.0-1" if found.locked else "2.0-1")

@@ -1,14 +1,12 @@
 """The image's recipe, labels and command line, as far as they are text."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from builder import up
-from builder.debian.store import Deb
 from builder.image import dockerfile, materials, sizes
 from builder.settings import ROOT
 from entrypoint.common.catalog import Catalog, Model
@@ -101,19 +99,10 @@ def test_the_sizes_line_up_in_both_languages(
 
 
 def test_the_labels_name_models_and_all_licences() -> None:
-    labels = materials.labels(Catalog("small", (SMALL, LARGE)), [], "")
+    labels = materials.labels(Catalog("small", (SMALL, LARGE)), "", "")
     assert labels["io.llmdeploy.models"] == "small,large"
     licenses = labels["org.opencontainers.image.licenses"].split(" AND ")
     assert licenses == sorted({*materials.LICENSES, "Apache-2.0", "LicenseRef-Large"})
-
-
-def test_a_label_names_the_packages_that_are_not_the_locked_ones() -> None:
-    debs = [
-        Deb("libc6", "2.36-9+deb12u15", "0" * 64, Path("libc6.deb"), locked=False),
-        Deb("libstdc++6", "12.2.0-14", "0" * 64, Path("libstdc++6.deb"), locked=True),
-    ]
-    assert materials.unlocked(debs) == "libc6=2.36-9+deb12u15"
-    assert materials.unlocked(debs[1:]) == ""
 
 
 @pytest.mark.parametrize(
