@@ -122,9 +122,7 @@ def require_python(variant: Variant, python: Path) -> None:
             _("The environment {name} needs Python {wanted}, and would have {found}.").format(
                 name=variant.environment, wanted=variant.python, found=found
             ),
-            next=_(
-                "Lock such a Python in env/debian.in and env/environment.yml, then: ./llmdeploy lock"
-            ),
+            next=_("Lock such a Python in env/debian.in and env/environment.yml."),
         )
 
 

@@ -249,7 +249,7 @@ def _require_fit(variant: Variant, prefix: Path, packed: Path) -> None:
 
     Nothing of it is imported for that: with another torch the engine would lack some symbol.
     """
-    (library,) = prefix.glob("lib/python3*/")
+    (library,) = prefix.glob("lib/python3.*/")
     packages = metadata.distributions(path=[str(library / "site-packages")])
     versions = {each.name: each.version for each in packages}
     python = library.name.removeprefix("python")

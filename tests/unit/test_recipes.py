@@ -90,7 +90,7 @@ def inputs() -> dict[str, Mapping[str, str]]:
     gguf = known.find("smollm2-135m")
     assert gguf.format == "gguf"
     chosen = Catalog("tiny", (model,))
-    bill = Bill([LIBC], {"packages": []}, "runtime", chosen)
+    bill = Bill([LIBC], {"packages": []}, chosen)
     stages = {
         f"layer {each.name}": each.inputs
         for each in layers.plan(Settings(), [LIBC], "0" * 64, chosen, bill)
