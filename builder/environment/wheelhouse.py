@@ -38,7 +38,8 @@ def locked(settings: Settings, python: Path) -> Path:
 
     Raises HashMismatch or DownloadFailure.
     """
-    version = run([python, "-c", "import sys; print(sys.implementation.cache_tag)"]).strip()
+    # To the last number: a lock may have one wheel for 3.11.2 and another for 3.11.15.
+    version = run([python, "-c", "import platform; print(platform.python_version())"]).strip()
     with _requirements(settings) as wanted:
         place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(wanted)[:16]}"
         if not place.is_dir():
