@@ -59,7 +59,7 @@ def test_packages_that_are_not_the_locked_ones_are_named() -> None:
         Deb("libc6", "2.36-9+deb12u15", SHA256, Path("libc6.deb"), locked=False),
         Deb("libstdc++6", "12.2.0-14", SHA256, Path("libstdc++6.deb"), locked=True),
     ]
-    wheel = {"kind": "wheel", "name": bill.ENGINE, "version": "1", "locked": False}
+    wheel = {"kind": "wheel", "name": "llmdeploy_llamacpp", "version": "1", "locked": False}
     libraries = [
         {"kind": "deb", "name": "libssl3", "version": "3.0.22-1", "locked": False},
         {"kind": "deb", "name": "libffi8", "version": "3.4.4-1", "locked": True},
