@@ -29,6 +29,7 @@ TEMPLATE = _("chat template, if the file has none: Jinja, or chatml")
         "model": MODEL,
         "name": NAME,
         "chat-template": TEMPLATE,
+        "engine": ENGINE,
         "no-mirrors": _("ask none of the mirrors in llmdeploy.toml: make everything here"),
     },
 )
@@ -37,6 +38,7 @@ def up(
     model: str = "",
     name: str = "",
     chat_template: str = "",
+    engine: str = "",
     no_mirrors: bool = False,
 ) -> None:
     """From nothing to a chat: container engine, environment, model, image."""
@@ -45,7 +47,7 @@ def up(
 
     if model or name or chat_template:
         model = addresses.resolve(model, name=name, chat_template=chat_template).name
-    chosen = settings.load()
+    chosen = settings.load(engine)
     flow.up(replace(chosen, mirrors=()) if no_mirrors else chosen, model)
 
 

@@ -149,7 +149,17 @@ def test_up_asks_the_mirrors_unless_told_not_to(
     import tasks
 
     seen = []
-    monkeypatch.setattr(settings, "load", lambda: Settings(mirrors=("https://m",)))
+    monkeypatch.setattr(settings, "load", lambda _engine: Settings(mirrors=("https://m",)))
     monkeypatch.setattr(flow, "up", lambda chosen, _name: seen.append(chosen.mirrors))
     tasks.up(Context(), no_mirrors=no_mirrors)
     assert seen == [asked]
+
+
+def test_up_makes_the_chat_for_the_engine_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    import tasks
+
+    seen = []
+    monkeypatch.setattr(flow, "up", lambda chosen, _name: seen.append(chosen.engine))
+    tasks.up(Context(), engine="ik")
+    assert seen == ["ik"]
