@@ -15,7 +15,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Protocol, Self, TypeAlias, TypedDict, cast
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    cast,
+    runtime_checkable,
+)
 
 from entrypoint.common.catalog import Model, thought
 from entrypoint.common.errors import Failure, NotSupported, StageMissing
@@ -48,6 +58,12 @@ NEUTRAL = {  # of Options, what changes nothing: every engine can do that
 
 class Tokens(tuple[int, ...]):
     """A raw text, as numbers of the model's vocabulary."""
+
+    __slots__ = ()
+
+
+class Texts(tuple[str | Tokens, ...]):
+    """Raw texts, of each of which the vector is asked for."""
 
     __slots__ = ()
 
@@ -111,7 +127,8 @@ class Options:
 
     With `logprobs`, pieces are ScoredText that tells so many of the likeliest tokens for each token
     (0: none but the token itself). With `echo`, a raw text comes before what goes on with it, and
-    its tokens have scores too; `max_tokens` may be 0 then.
+    its tokens have scores too; `max_tokens` may be 0 then. With a `suffix`, a raw text goes on with
+    what leads from it to there.
     """
 
     temperature: float = 0.7
@@ -132,6 +149,7 @@ class Options:
     counts_thought: bool = False
     logprobs: int | None = None
     echo: bool = False
+    suffix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -273,6 +291,19 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """An Engine that makes vectors of texts, too."""
+
+    def vectors(self, texts: Texts) -> AnswerStream:
+        """Tell the vector of each text, in their order, then what they cost.
+
+        Each is a line, the base64 of 32-bit floats (little-endian), and has the length 1. Raises
+        what `stream` raises, and NotEnoughMemory before an engine would run out of it.
+        """
         ...
 
 

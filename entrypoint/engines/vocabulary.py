@@ -9,9 +9,16 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+# What stands before a text with a gap, before what is behind the gap, and before what fills it.
+INFILLING: Final = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek
+)
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # types of tokens
 # Some files call the marks of their turns user-defined, as they do tags and runs of spaces, which
 # are text.
@@ -42,6 +49,11 @@ def control_words(path: Path) -> list[str]:
                     words.append(word)
             place = end
     return words
+
+
+def infilling(words: Collection[str]) -> tuple[str, str, str] | None:
+    """Return those of INFILLING that are among the control words of a model."""
+    return next((each for each in INFILLING if {*each} <= {*words}), None)
 
 
 def _arrays(data: mmap.mmap) -> dict[bytes, int]:

@@ -22,6 +22,7 @@ from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
 from entrypoint.engines import Message
 from entrypoint.serve import fields, journal, metrics, openapi, problems, wire
+from entrypoint.serve.embeddings import EmbeddingsReply, EmbeddingsRequest
 from entrypoint.serve.front import ANY, Front
 from entrypoint.serve.hosts import Hosts
 from entrypoint.serve.journal import Journal
@@ -29,7 +30,7 @@ from entrypoint.serve.keys import Keys
 from entrypoint.serve.limits import BODY, PATIENCE, Limits
 from entrypoint.serve.messages import CountReply, CountRequest, MessagesReply, MessagesRequest
 from entrypoint.serve.problems import Problem
-from entrypoint.serve.replies import ChatReply, GeneratedReply, TextReply
+from entrypoint.serve.replies import ChatReply, ComputedReply, GeneratedReply, TextReply
 from entrypoint.serve.responses import ResponsesReply, ResponsesRequest
 from entrypoint.serve.service import Service
 
@@ -58,6 +59,7 @@ class Routes:
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/embeddings", self.embed, methods=["POST"]),
             Route("/v1/responses", self.respond, methods=["POST"]),
             Route("/v1/messages", self.message, methods=["POST"]),
             Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
@@ -101,6 +103,11 @@ class Routes:
         asked = await self._read(request, wire.CompletionRequest)
         return TextReply(self._find(asked.model), asked, self._limits)
 
+    async def embed(self, request: Request) -> ComputedReply:
+        """Make vectors of texts."""
+        asked = await self._read(request, EmbeddingsRequest)
+        return EmbeddingsReply(self._find(asked.model), asked, self._limits)
+
     async def models(self, request: Request) -> Response:
         """List the models."""
         self._require_key(request)
@@ -116,8 +123,8 @@ class Routes:
         return _json(wire.State("alive"))
 
     async def ready(self, _request: Request) -> Response:
-        """Tell whether every model is loaded."""
-        states = {name: each.state for name, each in self._services.items()}
+        """Tell whether every model is loaded, and works: an engine is listened to for a second."""
+        states = {name: await asyncio.to_thread(each.look) for name, each in self._services.items()}
         ready = set(states.values()) == {"ready"}
         return _json(wire.State("ready" if ready else "loading", states), 200 if ready else 503)
 
@@ -247,7 +254,7 @@ async def _body(request: Request) -> bytes:
 async def _problem(request: Request, error: Exception) -> Response:
     problem = problems.of(error)
     journal.note(request.scope, error=problem.code)
-    return problem.response()
+    return problem.response(request.url.path)
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
@@ -257,7 +264,7 @@ async def _unknown(request: Request, error: Exception) -> Response:
     code = "method_not_allowed" if wrong_method else "unknown_url"
     journal.note(request.scope, error=code)
     problem = Problem(error.status_code, error.detail, code=code, headers=error.headers)
-    return problem.response()
+    return problem.response(request.url.path)
 
 
 async def _gone(request: Request, _error: Exception) -> Response:

@@ -36,7 +36,7 @@ class Hosts:
             await self._app(scope, receive, send)
             return
         journal.note(scope, error=problem.code)
-        await problem.response()(scope, receive, send)
+        await problem.response(scope["path"])(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)

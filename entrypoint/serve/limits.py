@@ -31,6 +31,7 @@ BODY = 4 << 20  # bytes
 MESSAGES = 4096  # of a conversation: what a template takes for them grows with their square
 SCHEMA = 16 << 10  # bytes of a JSON Schema: each token of its answer is held against all of it
 CHOICES = 16  # answers to one request: each takes a place of its own
+INPUTS = 2048  # texts that a request may want vectors of: OpenAI's own bound
 TOOLS = 128  # functions that a request may offer
 HEAD = 32 << 10  # bytes of a request's first line and headers
 PATIENCE = 10.0  # seconds for a whole head, and again for a whole body

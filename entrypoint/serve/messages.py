@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 
 from entrypoint.engines import Usage
 from entrypoint.serve.blocks import Block, BlockReply, Event
@@ -156,8 +156,7 @@ class MessagesReply(BlockReply):
 
     def failed(self, problem: Problem) -> bytes:
         """Return what went wrong as the last event."""
-        error = {"type": "api_error", "message": problem.message}
-        return self.event({"type": "error", "error": error})
+        return self.event(to_builtins(problem.anthropic))
 
     def answer(self, usage: Usage) -> Event:
         """Return all that is answered, from the blocks."""

@@ -9,7 +9,7 @@ import msgspec
 
 import entrypoint
 from entrypoint.common.language import _
-from entrypoint.serve import fields, messages, responses, wire
+from entrypoint.serve import embeddings, fields, messages, responses, wire
 
 COMPONENTS = "#/components/schemas/{name}"
 KEYED: list[dict[str, list[str]]] = [
@@ -25,11 +25,13 @@ def document() -> bytes:
         wire.ChatRequest, wire.ChatCompletion, wire.ChatChunk, wire.CompletionRequest,
         wire.Completion, wire.ModelList, wire.ModelCard, wire.State, wire.Error,
         responses.ResponsesRequest, responses.InputItem, messages.MessagesRequest,
-        messages.CountRequest, messages.TokenCount,
+        messages.CountRequest, messages.TokenCount, embeddings.EmbeddingsRequest,
+        embeddings.EmbeddingList, wire.AnthropicError,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
     lists = (kind for inside in fields.INSIDE.values() for kind in inside.values())
-    lenient: set[type] = {wire.CompletionRequest, *fields.INSIDE, *lists}
+    flat = (wire.CompletionRequest, embeddings.EmbeddingsRequest)
+    lenient: set[type] = {*flat, *fields.INSIDE, *lists}
     for kind in lenient:
         components[kind.__name__]["additionalProperties"] = {"enum": list(fields.NOTHING)}
     named: dict[Any, Any] = dict(zip(types, references, strict=True))
@@ -43,12 +45,16 @@ def document() -> bytes:
         return {"operationId": name, "summary": said, **rest}
 
     error = answer(wire.Error, _("What is wrong, in OpenAI's error shape."))
+    theirs = answer(wire.AnthropicError, _("What is wrong, in Anthropic's error shape."))
 
-    def asking(name: str, said: str, body: type, whole: type, event: type) -> dict[str, Any]:
+    def asking(name: str, said: str, body: type, whole: type, *event: type) -> dict[str, Any]:
         # Each event's data is JSON, but for the last one, which is [DONE].
-        data = {"type": "string", "contentSchema": named[event]}
-        shape = {"type": "object", "properties": {"data": data}, "required": ["data"]}
-        events = ("text/event-stream", {"schema": shape})
+        data = [{"type": "string", "contentSchema": named[kind]} for kind in event]
+        shapes = [
+            {"type": "object", "properties": {"data": each}, "required": ["data"]} for each in data
+        ]
+        failure = theirs if issubclass(body, messages.CountRequest) else error
+        events = [("text/event-stream", {"schema": shape}) for shape in shapes]
         return operation(
             name,
             said,
@@ -58,9 +64,9 @@ def document() -> bytes:
                 "content": {"application/json": {"schema": named[body]}},
             },
             responses={
-                "200": answer(whole, _("The answer; with `stream`, events of it."), events),
+                "200": answer(whole, _("The answer; with `stream`, events of it."), *events),
                 **dict.fromkeys(
-                    ("400", "401", "404", "408", "413", "415", "429", "500", "503", "504"), error
+                    ("400", "401", "404", "408", "413", "415", "429", "500", "503", "504"), failure
                 ),
             },
         )
@@ -82,6 +88,12 @@ def document() -> bytes:
             "post": asking(
                 "complete", _("Go on with a text"), wire.CompletionRequest,
                 wire.Completion, wire.Completion,
+            )
+        },
+        "/v1/embeddings": {
+            "post": asking(
+                "embed", _("Make vectors of texts"), embeddings.EmbeddingsRequest,
+                embeddings.EmbeddingList,
             )
         },
         "/v1/responses": {

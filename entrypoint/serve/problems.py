@@ -12,7 +12,17 @@ from entrypoint.common.language import _
 from entrypoint.serve import wire
 
 # What the API calls an engine's options, where they differ.
-FIELDS = {"schema": "response_format", "template": "chat_template_kwargs"}
+FIELDS = {"schema": "response_format", "template": "chat_template_kwargs", "embeddings": "model"}
+MESSAGES = "/v1/messages"  # Anthropic's, whose errors have names and a shape of their own
+ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class Problem(Exception):
@@ -43,9 +53,17 @@ class Problem(Exception):
             wire.Error(wire.ErrorDetails(self.message, named, self.param, self.code))
         )
 
-    def response(self) -> Response:
-        """Return it as the answer to a request."""
-        return Response(self.body, self.status, self.headers, "application/json")
+    @property
+    def anthropic(self) -> wire.AnthropicError:
+        """The error as Anthropic's API has it."""
+        kind = "invalid_request_error" if self.status < 500 else "api_error"  # noqa: PLR2004
+        named = ANTHROPIC.get(self.status, kind)
+        return wire.AnthropicError(wire.AnthropicDetails(named, self.message))
+
+    def response(self, path: str) -> Response:
+        """Return it as the answer to a request for what is at `path`."""
+        body = msgspec.json.encode(self.anthropic) if MESSAGES in path else self.body
+        return Response(body, self.status, self.headers, "application/json")
 
 
 def busy(seconds: int) -> Problem:
@@ -92,13 +110,18 @@ def broken(fault: str) -> Problem:
     )
 
 
+def too_long(error: MessageTooLong, field: str) -> Problem:
+    """Return the answer to a field that does not fit the context."""
+    return Problem(400, error.what, code="context_length_exceeded", param=field)
+
+
 def of(error: Exception) -> Problem:
     """Return any error as a problem; only a Failure's own words are told to the client."""
     match error:
         case Problem():
             return error
         case MessageTooLong():
-            return Problem(400, error.what, code="context_length_exceeded", param="messages")
+            return too_long(error, "messages")
         case NotSupported():
             param = FIELDS.get(error.option, error.option) or None
             return Problem(400, error.what, code="unsupported_value", param=param)

@@ -15,9 +15,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from entrypoint.common.errors import EngineCrashed
+from entrypoint.common.errors import EngineCrashed, MessageTooLong
 from entrypoint.common.language import _
-from entrypoint.engines import Options, Prompt, ScoredToken, Usage, joined, scores
+from entrypoint.engines import Options, Prompt, ScoredToken, Texts, Usage, joined, scores
 from entrypoint.serve import adherence, journal, likelihood, metrics, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.problems import Problem
@@ -37,36 +37,19 @@ class Gone(Exception):
     """The client hung up."""
 
 
-class GeneratedReply(Response, ABC):
-    """The answers to a request, computed while they are sent.
+class ComputedReply(Response, ABC):
+    """What is computed for a request, while it is sent; `asks` is the field that asks for it.
 
     It asks when it is called, so that whatever is wrong before the first piece can still become
     an error with a status of its own.
     """
 
-    prefix: str
-    done = b"data: [DONE]\n\n"
+    asks = "messages"
 
     def __init__(
-        self,
-        service: Service,
-        request: wire.GenerationRequest,
-        prompts: Sequence[Prompt],
-        limits: Limits,
+        self, service: Service, questions: Sequence[tuple[Prompt | Texts, Options]], seconds: int
     ) -> None:
-        self.service, self.request, self.limit = service, request, limits.timeout
-        options = request.options(service.default, limits.max_tokens)
-        self.questions = [
-            (prompt, _varied(options, number))
-            for prompt in prompts
-            for number in range(request.n or 1)
-        ]
-        self.head: dict[str, Any] = {
-            "id": f"{self.prefix}-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": service.model.name,
-            "system_fingerprint": service.fingerprint,
-        }
+        self.service, self.questions, self.limit = service, questions, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask, and send what comes."""
@@ -74,41 +57,28 @@ class GeneratedReply(Response, ABC):
         answerings = self._ask()
         async with self._watched(answerings, receive):
             try:
-                if self.request.stream:
-                    await self._stream(answerings, scope, send)
-                else:
-                    await self._whole(answerings, scope, receive, send)
+                await self._tell(answerings, scope, receive, send)
             except Gone:
                 journal.note(scope, error="client_gone")
+            except MessageTooLong as error:
+                raise problems.too_long(error, self.asks) from None
         self._count(answerings, scope)
 
     @abstractmethod
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
         """Return all that is answered."""
 
-    @abstractmethod
-    def opening(self) -> list[msgspec.Struct]:
-        """Return the events before the first piece."""
+    async def _tell(
+        self, answerings: Sequence[Answering], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        texts = [joined([piece async for piece in answering]) for answering in answerings]
+        usages = [_usage(answering) for answering in answerings]
+        await self._check(texts, usages)
+        body = encode(self.whole(texts, usages))
+        await Response(body, media_type="application/json")(scope, receive, send)
 
-    @abstractmethod
-    def piece(self, index: int, text: str) -> list[msgspec.Struct]:
-        """Return the events of a piece of one of the answers."""
-
-    @abstractmethod
-    def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
-        """Return the events after the last piece of one of the answers."""
-
-    @abstractmethod
-    def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
-        """Return the events after all answers."""
-
-    def event(self, struct: msgspec.Struct) -> bytes:
-        """Return an event as it travels."""
-        return b"data: %b\n\n" % encode(struct)
-
-    def failed(self, problem: Problem) -> bytes:
-        """Return what goes wrong in the middle of a stream, as it travels."""
-        return b"data: %b\n\n" % problem.body
+    async def _check(self, texts: Sequence[str], usages: Sequence[Usage]) -> None:
+        """Raise Problem for answers that must not be told."""
 
     def _ask(self) -> list[Answering]:
         """Ask for each of the answers, or for none if there is no room for all."""
@@ -147,17 +117,94 @@ class GeneratedReply(Response, ABC):
             watcher.cancel()
             self._leave(answerings, Gone())
 
-    async def _whole(
+    def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
+        """Keep what the answers cost, for the metrics and for the log."""
+        name = self.service.model.name
+        facts: dict[str, Any] = {}
+        firsts = [each.first for each in answerings if each.first is not None]
+        for first in firsts:
+            metrics.first_token.labels(name).observe(first)
+            facts["first_token"] = round(min(firsts), 3)
+        usages = [each.usage for each in answerings if each.usage]
+        for kind in ("prompt", "cached", "completion") if usages else ():
+            tokens = sum(getattr(usage, f"{kind}_tokens") for usage in usages)
+            facts[f"{kind}_tokens"] = tokens
+            metrics.tokens.labels(name, kind).inc(tokens)
+        for usage in usages:
+            metrics.lengths.labels(name, "prompt").observe(usage.prompt_tokens)
+            metrics.lengths.labels(name, "completion").observe(usage.completion_tokens)
+            if usage.rate:
+                metrics.token_time.labels(name).observe(1 / usage.rate)
+        if usages:
+            facts["finish_reason"] = usages[0].finish_reason
+        journal.note(scope, **facts)
+
+
+class GeneratedReply(ComputedReply):
+    """The answers to a request for text, whole or streamed."""
+
+    prefix: str
+    done = b"data: [DONE]\n\n"
+
+    def __init__(
+        self,
+        service: Service,
+        request: wire.GenerationRequest,
+        prompts: Sequence[Prompt],
+        limits: Limits,
+    ) -> None:
+        self.request = request
+        options = request.options(service.default, limits.max_tokens)
+        questions = [
+            (prompt, _varied(options, number))
+            for prompt in prompts
+            for number in range(request.n or 1)
+        ]
+        super().__init__(service, questions, limits.timeout)
+        self.head: dict[str, Any] = {
+            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": service.model.name,
+            "system_fingerprint": service.fingerprint,
+        }
+
+    @abstractmethod
+    def opening(self) -> list[msgspec.Struct]:
+        """Return the events before the first piece."""
+
+    @abstractmethod
+    def piece(self, index: int, text: str) -> list[msgspec.Struct]:
+        """Return the events of a piece of one of the answers."""
+
+    @abstractmethod
+    def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
+        """Return the events after the last piece of one of the answers."""
+
+    @abstractmethod
+    def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
+        """Return the events after all answers."""
+
+    def event(self, struct: msgspec.Struct) -> bytes:
+        """Return an event as it travels."""
+        return b"data: %b\n\n" % encode(struct)
+
+    def failed(self, problem: Problem) -> bytes:
+        """Return what goes wrong in the middle of a stream, as it travels."""
+        return b"data: %b\n\n" % problem.body
+
+    async def _tell(
         self, answerings: Sequence[Answering], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        texts = [joined([piece async for piece in answering]) for answering in answerings]
-        usages = [_usage(answering) for answering in answerings]
+        if self.request.stream:
+            await self._stream(answerings, scope, send)
+        else:
+            await super()._tell(answerings, scope, receive, send)
+
+    async def _check(self, texts: Sequence[str], usages: Sequence[Usage]) -> None:
         if schema := self.request.whole_schema:
             for text, usage in zip(texts, usages, strict=True):
                 if usage.finish_reason == "stop":  # else it is a part
                     await asyncio.to_thread(adherence.require, text, schema)
-        body = encode(self.whole(texts, usages))
-        await Response(body, media_type="application/json")(scope, receive, send)
 
     async def _stream(self, answerings: Sequence[Answering], scope: Scope, send: Send) -> None:
         started = False
@@ -189,28 +236,6 @@ class GeneratedReply(Response, ABC):
             body = self.failed(problem)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": self.done, "more_body": False})
-
-    def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
-        """Keep what the answers cost, for the metrics and for the log."""
-        name = self.service.model.name
-        facts: dict[str, Any] = {}
-        firsts = [each.first for each in answerings if each.first is not None]
-        for first in firsts:
-            metrics.first_token.labels(name).observe(first)
-            facts["first_token"] = round(min(firsts), 3)
-        usages = [each.usage for each in answerings if each.usage]
-        for kind in ("prompt", "cached", "completion") if usages else ():
-            tokens = sum(getattr(usage, f"{kind}_tokens") for usage in usages)
-            facts[f"{kind}_tokens"] = tokens
-            metrics.tokens.labels(name, kind).inc(tokens)
-        for usage in usages:
-            metrics.lengths.labels(name, "prompt").observe(usage.prompt_tokens)
-            metrics.lengths.labels(name, "completion").observe(usage.completion_tokens)
-            if usage.rate:
-                metrics.token_time.labels(name).observe(1 / usage.rate)
-        if usages:
-            facts["finish_reason"] = usages[0].finish_reason
-        journal.note(scope, **facts)
 
 
 class ChatReply(GeneratedReply):
@@ -285,7 +310,7 @@ class ChatReply(GeneratedReply):
 class TextReply(GeneratedReply):
     """Answer of /v1/completions."""
 
-    prefix = "cmpl"
+    prefix, asks = "cmpl", "prompt"
     request: wire.CompletionRequest
 
     def __init__(self, service: Service, request: wire.CompletionRequest, limits: Limits) -> None:

@@ -20,12 +20,15 @@ from typing import TypeAlias
 
 import entrypoint
 from entrypoint.common.catalog import Model
-from entrypoint.common.errors import DamagedModel
+from entrypoint.common.errors import DamagedModel, NotSupported
+from entrypoint.common.language import _
 from entrypoint.engines import (
     AnswerStream,
+    Embedder,
     Engine,
     Options,
     Prompt,
+    Texts,
     Usage,
     advised,
     joined,
@@ -44,7 +47,7 @@ class Answering:
     Iterating yields the text that came since the last step. `usage` is there at the end.
     """
 
-    def __init__(self, prompt: Prompt, options: Options) -> None:
+    def __init__(self, prompt: Prompt | Texts, options: Options) -> None:
         self.prompt, self.options = prompt, options
         self.began = time.monotonic()
         self.first: float | None = None  # seconds from the request to the first piece
@@ -68,6 +71,14 @@ class Answering:
                 if self._failure:
                     raise self._failure
                 return
+
+    def begin(self, engine: Engine) -> AnswerStream:
+        """Ask an engine for it; raise NotSupported for vectors from one that makes none."""
+        if not isinstance(self.prompt, Texts):
+            return engine.stream(self.prompt, self.options)
+        if isinstance(engine, Embedder):
+            return engine.vectors(self.prompt)
+        raise NotSupported(_("The model's engine makes no vectors of texts."), option="embeddings")
 
     def take(self, piece: Piece) -> None:
         """Add a piece; a Usage or a failure is the last one."""
@@ -117,10 +128,9 @@ class Service:
         metrics.waiting.labels(model.name).set_function(lambda: len(self._waiting))
         metrics.ready.labels(model.name).set_function(lambda: self._engine is not None)
 
-    @property
-    def state(self) -> str:
-        """Whether the model is "ready" or still "loading"."""
-        return "ready" if self._engine else "loading"
+    def look(self) -> str:
+        """Tell whether the model is "ready", or "loading": for the first time, or once more."""
+        return "ready" if (engine := self._engine) and engine.alive() else "loading"
 
     @property
     def context(self) -> int:
@@ -148,7 +158,7 @@ class Service:
         await asyncio.to_thread(self._keeper.join, 2 * PULSE)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def ask(self, prompt: Prompt, options: Options) -> Answering:
+    def ask(self, prompt: Prompt | Texts, options: Options) -> Answering:
         """Queue a question; raise a Problem if the queue is full or the model not loaded."""
         if self._engine is None:
             raise problems.loading(self.model.name)
@@ -231,7 +241,7 @@ class Service:
         """Compute one answer."""
         begun = time.monotonic()
         try:
-            with closing(engine.stream(answering.prompt, answering.options)) as pieces:
+            with closing(answering.begin(engine)) as pieces:
                 answering.pieces = pieces  # who stops it from now on hangs up
                 if not answering.stopped:
                     for piece in pieces:

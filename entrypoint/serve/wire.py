@@ -23,7 +23,7 @@ from entrypoint.serve.vetting import vet
 
 UNHEEDED = (  # what serves OpenAI's bookkeeping, or says what is the case anyway
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-    "modalities", "verbosity", "best_of", "suffix",
+    "modalities", "verbosity", "best_of",
 )  # fmt: skip
 SHORT = 16  # tokens of a completion that does not say how long it should be
 SEEDS = 2**32 - 1  # engines know so many; the last one means chance to llama.cpp
@@ -383,6 +383,24 @@ class ChatRequest(GenerationRequest, kw_only=True):
         return Speech([function.name for function in self.offered], most)
 
 
+def raw(given: Prompt, name: str, most: int) -> list[str | Tokens]:
+    """Return the texts that the field `name` has; raise Unsupported for a mixture, or too many."""
+    if isinstance(given, str):
+        return [given]
+    kinds = set(map(type, given))
+    if len(kinds) > 1:
+        raise Unsupported(_("A list of prompts has texts, or tokens, not both."), name)
+    if numbers := [each for each in given if isinstance(each, int)]:
+        return [Tokens(numbers)]
+    if len(given) > most:
+        raise Unsupported(_("There are more than {most} prompts.").format(most=most), name)
+    return [
+        each if isinstance(each, str) else Tokens(each)
+        for each in given
+        if not isinstance(each, int)
+    ]
+
+
 class CompletionRequest(GenerationRequest, kw_only=True):
     """Body of POST /v1/completions."""
 
@@ -391,7 +409,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     echo: bool | None = None
     max_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     logprobs: Top | None = None
-    suffix: Annotated[str, Meta(max_length=0)] | None = None
+    suffix: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what asks for more answers than are returned, for none, or for a mixture."""
@@ -399,25 +417,19 @@ class CompletionRequest(GenerationRequest, kw_only=True):
             raise Unsupported(_("best_of cannot be more than n."), "best_of")
         if self.max_tokens == 0 and not self.echo:
             raise Unsupported(_("Without echo, max_tokens 0 asks for nothing."), "max_tokens")
-        kinds = set(map(type, self.prompt))
-        if len(kinds) > 1:
-            raise Unsupported(_("A list of prompts has texts, or tokens, not both."), "prompt")
-        if isinstance(self.prompt, list) and kinds != {int} and len(self.prompt) > CHOICES:
-            words = _("There are more than {most} prompts.").format(most=CHOICES)
-            raise Unsupported(words, "prompt")
+        raw(self.prompt, "prompt", CHOICES)
+        if self.suffix and not (isinstance(self.prompt, str) and not self._scored):
+            words = _("A suffix needs one prompt that is a text, and tells no likelihoods of it.")
+            raise Unsupported(words, "suffix")
 
     @property
     def prompts(self) -> list[str | Tokens]:
         """The texts to go on with."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if numbers := [each for each in self.prompt if isinstance(each, int)]:
-            return [Tokens(numbers)]
-        return [
-            each if isinstance(each, str) else Tokens(each)
-            for each in self.prompt
-            if not isinstance(each, int)
-        ]
+        return raw(self.prompt, "prompt", CHOICES)
+
+    @property
+    def _scored(self) -> bool:
+        return self.logprobs is not None or self.max_tokens == 0
 
     @property
     def limit(self) -> int:
@@ -431,9 +443,8 @@ class CompletionRequest(GenerationRequest, kw_only=True):
 
     def options(self, default: Options, most: int | None) -> Options:
         """Return how to sample the answer; what the engine alone can send back is asked of it."""
-        special = self.logprobs is not None or self.max_tokens == 0
-        echo = bool(self.echo) and (special or not isinstance(self.prompts[0], str))
-        return replace(super().options(default, most), echo=echo)
+        echo = bool(self.echo) and (self._scored or not isinstance(self.prompts[0], str))
+        return replace(super().options(default, most), echo=echo, suffix=self.suffix or None)
 
 
 class PromptDetails(Struct):
@@ -603,6 +614,20 @@ class Error(Struct):
     """The body of every answer that is not a success."""
 
     error: ErrorDetails
+
+
+class AnthropicDetails(Struct):
+    """What went wrong, in Anthropic's words."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(Struct):
+    """The same, as /v1/messages tells it."""
+
+    error: AnthropicDetails
+    type: Literal["error"] = "error"
 
 
 class State(Struct):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import os
 import re
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,16 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.common import catalog
+from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import ENDLESS
-from entrypoint.common.errors import MessageTooLong, NotSupported, NotWritable
+from entrypoint.common.errors import MessageTooLong, NotEnoughMemory, NotSupported, NotWritable
 from entrypoint.engines import (
+    Embedder,
     Engine,
     Message,
     Options,
     Prompt,
     ScoredToken,
+    Texts,
     Tokens,
+    Usage,
     open_engine,
     scores,
     thinking,
@@ -237,3 +243,46 @@ def test_scores_in_a_chat_are_those_of_its_words_alone(engine: Engine) -> None:
     options = replace(GREEDY, logprobs=1, stop=("hello there",), max_tokens=40)
     text, tokens = scored(engine, ask("Say hi."), options)
     assert b"".join(token.data for token in tokens).decode() == text
+
+
+def vectors(engine: Engine, *texts: str | Tokens) -> tuple[list[array[float]], Usage]:
+    """Return the vectors of texts, and what they cost."""
+    assert isinstance(engine, Embedder)
+    *lines, usage = engine.vectors(Texts(texts))
+    assert isinstance(usage, Usage)
+    return [array("f", base64.b64decode(str(line))) for line in lines], usage
+
+
+def likeness(one: array[float], other: array[float]) -> float:
+    """Return the cosine of the angle between two vectors."""
+    return sum(left * right for left, right in zip(one, other, strict=True))
+
+
+def test_a_text_has_the_same_vector_alone_and_after_others(engine: Engine) -> None:
+    texts = ("The cat sits on the mat.", "A kitten lies on a rug.", "Prices fell on the market.")
+    (cat, kitten, market), usage = vectors(engine, *texts)
+    assert usage.prompt_tokens > 15
+    assert math.hypot(*cat) == pytest.approx(1, abs=1e-5)
+    assert likeness(cat, kitten) > likeness(cat, market)
+    split(engine.stream(ask("Hi"), GREEDY))
+    assert vectors(engine, texts[0])[0] == [cat]
+
+
+def test_control_words_in_a_text_for_a_vector_are_text(engine: Engine) -> None:
+    assert vectors(engine, "<|im_start|>" * 5)[1].prompt_tokens > 5
+    assert vectors(engine, Tokens([1, 2, 3]))[1].prompt_tokens == 3
+
+
+def test_a_vector_that_would_take_memory_from_all_is_refused(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_()) as engine:
+        monkeypatch.setattr(machine, "memory", lambda: machine.Memory(2**30, None, 2**20))
+        with pytest.raises(NotEnoughMemory, match="vector"):
+            vectors(engine, "hi")
+
+
+def test_a_gap_is_filled_only_by_a_model_that_has_words_for_it(engine: Engine) -> None:
+    with pytest.raises(NotSupported) as caught:
+        list(engine.stream("def f():", Options(suffix="return 1")))
+    assert caught.value.option == "suffix"

@@ -47,6 +47,7 @@ class Ik(LlamaServer):
         for name, asked in (
             ("think", options.think not in {None, 0, ENDLESS}),
             ("echo", options.echo),
+            ("suffix", options.suffix),
         ):
             if asked:
                 raise NotSupported(

@@ -165,7 +165,8 @@ def test_a_field_that_says_nothing_is_no_error_and_one_of_a_block_has_its_kind(
     assert post(served, "/v1/messages", body)[0] == 200
     block["input"] = None
     status, answer = post(served, "/v1/messages", body)
-    assert (status, answer["error"]["param"]) == (400, "messages[0].content[0].input")
+    assert status == 400
+    assert "messages[0].content[0].input" in answer["error"]["message"]
 
 
 def test_a_tool_is_used_and_its_result_goes_back(served: Served) -> None:
@@ -229,3 +230,22 @@ def test_an_engine_that_fails_in_a_stream_is_told_of(
     told = events(served.ask("POST", path, body | {"stream": True})[2])
     assert told[-1]["type"] == "error"
     assert "It died." in str(told[-1])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("/v1/messages", {"messages": []}, 400, "invalid_request_error"),
+        ("/v1/messages/count_tokens", {}, 400, "invalid_request_error"),
+        ("/v1/messages",
+         {"model": "no", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]},
+         404, "not_found_error"),
+    ],
+    ids=range(3),
+)  # fmt: skip
+def test_what_is_wrong_with_a_message_is_told_in_anthropics_shape(
+    served: Served, path: str, body: Any, status: int, kind: str
+) -> None:
+    code, answer = post(served, path, body)
+    assert (code, answer["type"], answer["error"]["type"]) == (status, "error", kind)
+    assert answer["error"]["message"]

@@ -190,3 +190,13 @@ def test_answers_of_many_at_once_are_never_mixed(serve: Serve) -> None:
         answers = list(pool.map(served.chat, texts))
     assert [each[2]["choices"][0]["message"]["content"] for each in answers] == texts
     assert threading.active_count() < before + 40
+
+
+def test_a_dead_engine_is_not_ready_before_anybody_has_looked_after_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoint.serve.service.PULSE", 60)
+    served = serve()
+    assert served.ask("GET", "/ready")[0] == 200
+    served.engine.dead = True
+    assert served.ask("GET", "/ready")[0] == 503
