@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from entrypoint.common.errors import Failure, MessageTooLong, NotEnoughMemory, NotSupported
+from entrypoint.common.errors import Failure, MessageTooLong, NotSupported
 from entrypoint.common.language import _
 from entrypoint.serve import wire
 
@@ -125,8 +125,6 @@ def of(error: Exception) -> Problem:
         case NotSupported():
             param = FIELDS.get(error.option, error.option) or None
             return Problem(400, error.what, code="unsupported_value", param=param)
-        case NotEnoughMemory():
-            return Problem(503, error.what, code="not_enough_memory")
         case Failure():  # its engine is loaded again
             return Problem(503, error.what, code="engine_failed", headers={"Retry-After": "5"})
     return Problem(500, _("Internal server error."), code="internal_error")
