@@ -69,14 +69,8 @@ def render(deployment: Deployment, image: str) -> dict[str, str]:
         "mem_limit": f"{deployment.memory}m",
         "memswap_limit": f"{deployment.memory}m",
         "stop_grace_period": f"{service.GRACE}s",
-        "healthcheck": {
-            "test": ["CMD", *service.probe(deployment)],
-            "interval": "15s",
-            "timeout": "10s",
-            "retries": 3,
-            "start_period": f"{deployment.patience}s",
-        },
-        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+        "healthcheck": service.healthcheck(deployment, interval=15, timeout=10),
+        "logging": service.LOGGING,
     }
     project: dict[str, Any] = {
         "services": {deployment.name: container},

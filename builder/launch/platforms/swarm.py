@@ -62,14 +62,8 @@ def render(deployment: Deployment, image: str) -> dict[str, str]:
         "volumes": [{"type": "tmpfs", "target": "/tmp"}],  # noqa: S108 - the container's own
         "cap_drop": ["ALL"],
         "stop_grace_period": f"{service.GRACE}s",
-        "healthcheck": {
-            "test": ["CMD", *service.probe(deployment)],
-            "interval": "5s",
-            "timeout": "5s",
-            "retries": 3,
-            "start_period": f"{deployment.patience}s",
-        },
-        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+        "healthcheck": service.healthcheck(deployment, interval=5, timeout=5),
+        "logging": service.LOGGING,
         "deploy": {
             # One virtual address where Docker balances, else the addresses of all replicas.
             "endpoint_mode": "vip" if swarm.published else "dnsrr",
