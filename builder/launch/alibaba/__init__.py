@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from builder.launch.deployment import Deployment
 from entrypoint.common import address
-from entrypoint.common.errors import NotReady, Refused
+from entrypoint.common.errors import Refused
 from entrypoint.common.language import _
 
 Result = TypeVar("Result")
@@ -16,7 +16,6 @@ Result = TypeVar("Result")
 ATTEMPTS: Final = 5
 PAUSE: Final = 1.0  # seconds before the first repeat, doubled before each further one
 NO_ANSWER: Final = "NoAnswer"  # beside the cloud's own codes
-FAILED: Final = "Failed"  # a status of PAI's
 CONNECT, READ = 10_000, 30_000  # milliseconds
 
 
@@ -25,20 +24,6 @@ def misfits(endpoint: str) -> Iterator[tuple[str, str]]:
     whole = endpoint if "://" in endpoint else f"https://{endpoint}"
     if endpoint and address.parse(whole) is None:
         yield "endpoint", _("An endpoint is a host, or http:// or https:// and a host.")
-
-
-def identifier(deployment: Deployment) -> str:
-    """Return the deployment's name as PAI takes it, which is without hyphens."""
-    return deployment.name.replace("-", "_")
-
-
-def runs(name: str, status: str, reason: str) -> bool:
-    """Tell whether something of PAI's runs; raise NotReady, for this reason, if it failed."""
-    if status == FAILED:
-        raise NotReady(
-            _("{name} failed.").format(name=name), reason, _("All changes have been undone.")
-        )
-    return status == "Running"
 
 
 def configuration(deployment: Deployment, endpoint: str) -> Any:

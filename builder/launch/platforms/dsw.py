@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from builder.launch import alibaba, ready
-from builder.launch.alibaba import call, find
+from builder.launch import alibaba
+from builder.launch.alibaba import call, find, pai
+from builder.launch.alibaba.pai import PaiResource
 from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from entrypoint.common import table
@@ -22,7 +23,7 @@ from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 FILE: Final = "instance.json"
-ENDED: Final = ("Stopped", alibaba.FAILED)
+ENDED: Final = ("Stopped", pai.FAILED)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def apply(_settings: Settings, deployment: Deployment, image: str) -> None:
         if before is None:
             undo.callback(instance.remove)
             call(instance.create, request)
-        instance.wait()
+        instance.wait_until(instance.runs)
         undo.pop_all()
     after = instance.look()
     print(after.instance_url if after else "")
@@ -91,16 +92,10 @@ def teardown(_settings: Settings, deployment: Deployment) -> None:
 
 
 @dataclass(frozen=True)
-class DswInstance:
+class DswInstance(PaiResource):
     """Where one instance of a region is looked for."""
 
-    deployment: Deployment
     dsw: Dsw
-
-    @property
-    def name(self) -> str:
-        """The instance's name, which may have no hyphens."""
-        return alibaba.identifier(self.deployment)
 
     @cached_property
     def client(self) -> Any:
@@ -119,24 +114,17 @@ class DswInstance:
         instances = call(self.client.list_instances, request).body.instances or []
         return next((each for each in instances if each.instance_name == self.name), None)
 
+    def state(self) -> tuple[str, str] | None:
+        """Return its status and DSW's reason for that, None if there is none."""
+        instance = self.look()
+        return (instance.status, str(instance.reason_message or "")) if instance else None
+
     def create(self, request: dict[str, Any]) -> None:
         """Create the instance, unless an earlier attempt did whose answer was lost."""
         from alibabacloud_pai_dsw20220101.models import CreateInstanceRequest
 
         if self.look() is None:
             self.client.create_instance(CreateInstanceRequest().from_map(request))
-
-    def wait(self) -> None:
-        """Return when the instance runs; raise NotReady."""
-
-        def met() -> bool:
-            instance = self.look()
-            return bool(
-                instance
-                and alibaba.runs(self.name, instance.status, str(instance.reason_message or ""))
-            )
-
-        ready.wait(self.name, met, self.deployment.patience, self._why)
 
     def remove(self) -> None:
         """Stop and delete the instance, and return when it is gone."""
@@ -147,17 +135,13 @@ class DswInstance:
             return
         if instance.status not in ENDED:
             call(self.client.stop_instance, instance.instance_id, StopInstanceRequest())
-            ready.wait(self.name, self._ended, self.deployment.patience, self._why)
+            self.wait_until(self._has_ended)
         find(self.client.delete_instance, instance.instance_id)
-        ready.wait(self.name, lambda: self.look() is None, self.deployment.patience, self._why)
+        self.wait_until_gone()
 
-    def _ended(self) -> bool:
-        instance = self.look()
-        return instance is None or instance.status in ENDED
-
-    def _why(self) -> str:
-        instance = self.look()
-        return f"{instance.status}: {instance.reason_message}" if instance else ""
+    def _has_ended(self) -> bool:
+        state = self.state()
+        return state is None or state[0] in ENDED
 
 
 def _request(deployment: Deployment, dsw: Dsw, image: str) -> dict[str, Any]:
@@ -167,7 +151,7 @@ def _request(deployment: Deployment, dsw: Dsw, image: str) -> dict[str, Any]:
         "SecurityGroupId": dsw.security_group,
     }
     return {
-        "InstanceName": alibaba.identifier(deployment),
+        "InstanceName": pai.identifier(deployment),
         "ImageUrl": image,
         "EcsSpec": dsw.instance_type,
         "WorkspaceId": dsw.workspace,

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from builder.image.layers import PREFIX
-from builder.launch import alibaba, ready, service
-from builder.launch.alibaba import call, find
+from builder.launch import alibaba, service
+from builder.launch.alibaba import call, find, pai
+from builder.launch.alibaba.pai import PaiResource
 from builder.launch.deployment import Deployment, Table
 from builder.settings import Settings
 from builder.stage import report
@@ -97,16 +98,10 @@ def teardown(_settings: Settings, deployment: Deployment) -> None:
 
 
 @dataclass(frozen=True)
-class EasService:
+class EasService(PaiResource):
     """Where one service of a region is looked for."""
 
-    deployment: Deployment
     eas: Eas
-
-    @property
-    def name(self) -> str:
-        """The service's name, which may have no hyphens."""
-        return alibaba.identifier(self.deployment)
 
     @cached_property
     def client(self) -> Any:
@@ -119,6 +114,11 @@ class EasService:
         """Return what EAS says of the service, None if there is none."""
         answer = find(self.client.describe_service, self.deployment.region, self.name)
         return answer.body if answer else None
+
+    def state(self) -> tuple[str, str] | None:
+        """Return its status and EAS's reason for that, None if there is none."""
+        current = self.describe()
+        return (current.status, str(current.message or "")) if current else None
 
     def create(self, description: dict[str, Any]) -> None:
         """Create the service, unless an earlier attempt did whose answer was lost."""
@@ -139,27 +139,16 @@ class EasService:
 
     def wait(self, *, replaces: bool) -> None:
         """Return when all replicas run, which means that /ready answers; raise NotReady."""
-
-        def met() -> bool:
-            current = self.describe()
-            return bool(
-                current
-                and alibaba.runs(self.name, current.status, str(current.message or ""))
-                and (replaces or current.running_instance == self.deployment.replicas)
-            )
-
-        ready.wait(self.name, met, self.deployment.patience, self._why)
+        self.wait_until(lambda: self.runs() and (replaces or self._is_complete()))
 
     def remove(self) -> None:
         """Delete the service and return when it is gone."""
         if find(self.client.delete_service, self.deployment.region, self.name):
-            ready.wait(
-                self.name, lambda: self.describe() is None, self.deployment.patience, self._why
-            )
+            self.wait_until_gone()
 
-    def _why(self) -> str:
+    def _is_complete(self) -> bool:
         current = self.describe()
-        return f"{current.status}: {current.message}" if current else ""
+        return bool(current and current.running_instance == self.deployment.replicas)
 
 
 def contains(whole: Any, part: Any) -> bool:
@@ -203,7 +192,7 @@ def _service(deployment: Deployment, eas: Eas, image: str) -> dict[str, Any]:
     }
     return {
         "metadata": {
-            "name": alibaba.identifier(deployment),
+            "name": pai.identifier(deployment),
             "instance": deployment.replicas,
             **({"workspace_id": eas.workspace} if eas.workspace else {}),
             **(on_own if eas.resource else {}),
