@@ -6,7 +6,7 @@ variant.toml describes the environment and the image, see `builder.variants`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Protocol, cast
 
 from builder.models.intents import Intent
 from builder.settings import Settings
+from entrypoint.common.errors import UsageFailure
+from entrypoint.common.language import _
+from entrypoint.common.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,18 @@ class Quantizer(Protocol):
     def measure(self, folder: Path, intent: Intent) -> Need:
         """Return the tokens of context that the engine gives, and the bytes of memory it takes."""
         ...
+
+
+def known_among(types: Collection[str], engine: str, name: str) -> str:
+    """Return which of an engine's weight types has this name; raise UsageFailure if none has."""
+    for each in types:
+        if each.casefold() == name.casefold():
+            return each
+    raise UsageFailure(
+        _("The engine {engine} has no weight type called {name}.").format(engine=engine, name=name),
+        _("Types: {names}.").format(names=", ".join(types)),
+        did_you_mean(types, name.upper()),
+    )
 
 
 def quantizer(engine: str) -> Quantizer:

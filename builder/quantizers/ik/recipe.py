@@ -7,15 +7,13 @@ from typing import Final
 
 from builder.models import intents
 from builder.models.intents import Intent
-from builder.quantizers import Order, ggufs
+from builder.quantizers import Order, ggufs, known_among
 from builder.quantizers.llamacpp import needs
 from builder.quantizers.llamacpp.needs import WEIGHTS
 from builder.settings import Settings
 from builder.stage import disk, recipe, report
 from entrypoint.common import gguf
-from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
-from entrypoint.common.suggestions import did_you_mean
 
 # The types that rows are interleaved of, and what llama-quantize calls them then. A row of the
 # embedding is read alone, so that tensor stays as it is.
@@ -26,15 +24,7 @@ CODE: Final = ("quantizers/ik/recipe.py",)
 
 def known_type(name: str) -> str:
     """Return a weight type as llama.cpp writes it; raise UsageFailure if none such is made."""
-    if name == intents.KEEP:
-        return "Q4_0"
-    if name.upper() in INTERLEAVED:
-        return name.upper()
-    raise UsageFailure(
-        _("The engine ik has no weight type called {name}.").format(name=name),
-        _("Types: {names}.").format(names=", ".join(INTERLEAVED)),
-        did_you_mean(INTERLEAVED, name.upper()),
-    )
+    return "Q4_0" if name == intents.KEEP else known_among(INTERLEAVED, "ik", name)
 
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:  # noqa: ARG001 - a Quantizer

@@ -15,13 +15,13 @@ from builder.environment import tarball, wheelhouse
 from builder.models import checkpoint as checkpoints
 from builder.models import convert, intents
 from builder.models.intents import Intent
-from builder.quantizers import Order
+from builder.quantizers import Order, known_among
 from builder.quantizers.itrex import needs
 from builder.settings import ROOT, Settings
 from builder.stage import recipe, report
 from builder.stage.run import run
 from entrypoint.common import machine
-from entrypoint.common.errors import ConfigFailure, UsageFailure
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
 
 # What ITREX makes of the tutorial's "int4_fullrange"; models.toml has llama.cpp's name for the
@@ -44,12 +44,8 @@ CONVERTING: Final = ("models/convert.py", "../entrypoint/common/gguf.py", "insid
 
 def known_type(name: str) -> str:
     """Return the one weight type, by whatever name; raise UsageFailure for another one."""
-    if name.casefold() in (each.casefold() for each in NAMES):
-        return TYPE
-    raise UsageFailure(
-        _("There is no weight type called {name}.").format(name=name),
-        _("Types: {names}.").format(names=", ".join(NAMES)),
-    )
+    known_among(NAMES, "itrex", name)
+    return TYPE
 
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:

@@ -8,15 +8,13 @@ from typing import Final
 
 from builder.models import intents
 from builder.models.intents import Intent
-from builder.quantizers import Order, ggufs
+from builder.quantizers import Order, ggufs, known_among
 from builder.quantizers.llamacpp import needs
 from builder.quantizers.llamacpp.needs import WEIGHTS
 from builder.settings import Settings
 from builder.stage import disk, recipe, report
 from entrypoint.common import gguf
-from entrypoint.common.errors import UsageFailure
 from entrypoint.common.language import _
-from entrypoint.common.suggestions import did_you_mean
 
 BUFFER: Final = 256  # MiB that llama-quantize may take for the rows of one tensor
 
@@ -50,15 +48,7 @@ CODE: Final = ("quantizers/llamacpp/recipe.py",)
 
 def known_type(name: str) -> str:
     """Return a weight type as llama.cpp writes it, or "keep"; raise UsageFailure for others."""
-    if name == intents.KEEP:
-        return name
-    if name.upper() in TYPES:
-        return name.upper()
-    raise UsageFailure(
-        _("There is no weight type called {name}.").format(name=name),
-        _("Types: {names}.").format(names=", ".join(TYPES)),
-        did_you_mean(TYPES, name.upper()),
-    )
+    return name if name == intents.KEEP else known_among(TYPES, "llamacpp", name)
 
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:  # noqa: ARG001 - a Quantizer

@@ -9,14 +9,13 @@ from typing import Final
 from builder.environment import tarball, wheelhouse
 from builder.models import intents
 from builder.models.intents import Intent
-from builder.quantizers import Order, llamacpp
+from builder.quantizers import Order, known_among, llamacpp
 from builder.settings import ROOT, Settings
 from builder.stage import disk, recipe, report
 from builder.stage.run import run
 from entrypoint.common import gguf
-from entrypoint.common.errors import ConfigFailure, UsageFailure
+from entrypoint.common.errors import ConfigFailure
 from entrypoint.common.language import _
-from entrypoint.common.suggestions import did_you_mean
 
 SCRIPT: Final = ROOT / "builder/inside/openvino_ir.py"
 CODE: Final = ("quantizers/openvino/recipe.py", "inside/openvino_ir.py")
@@ -26,15 +25,7 @@ SHAPES: Final = ("llama", "qwen2", "qwen3")  # the architectures too
 
 def known_type(name: str) -> str:
     """Return a weight type as llama.cpp writes it; raise UsageFailure if OpenVINO reads no such."""
-    if name == intents.KEEP:
-        return TYPES[0]
-    if name.upper() in TYPES:
-        return name.upper()
-    raise UsageFailure(
-        _("The engine openvino has no weight type called {name}.").format(name=name),
-        _("Types: {names}.").format(names=", ".join(TYPES)),
-        did_you_mean(TYPES, name.upper()),
-    )
+    return TYPES[0] if name == intents.KEEP else known_among(TYPES, "openvino", name)
 
 
 def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:
