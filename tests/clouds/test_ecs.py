@@ -20,6 +20,7 @@ from builder.settings import ROOT, Settings
 from entrypoint.common.errors import ConfigFailure, NotEnoughMemory, NotReady, Refused
 from tests.clouds import loopback
 from tests.clouds.loopback import Actions, Cloud, Parameters, Refusal
+from tests.deployments import ECS
 
 IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
 OTHER = "registry.example.com/team/llmdeploy@sha256:" + "f" * 64
@@ -161,17 +162,7 @@ def here(cloud: Cloud) -> Deployment:
         replicas=2,
         port=cloud.port,
         patience=2,
-        tables=(
-            Ecs(
-                instance_type="ecs.g8i.large",
-                image_id="debian_12",
-                vpc="vpc-1",
-                vswitch="vsw-1",
-                cidr="10.0.0.0/8",
-                ram_role="puller",
-                endpoint=cloud.url,
-            ),
-        ),
+        tables=(replace(ECS, endpoint=cloud.url),),
     )
 
 

@@ -9,29 +9,16 @@ import yaml
 from builder.launch.alibaba import userdata
 from builder.launch.deployment import Deployment
 from builder.launch.platforms import ecs
-from builder.launch.platforms.ecs import Ecs
 from entrypoint.common.errors import ConfigFailure
+from tests.deployments import ECS
 
 IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
 
 
 @pytest.fixture
 def described(deployment: Deployment) -> Deployment:
-    return replace(
-        deployment,
-        tables=(
-            Ecs(
-                instance_type="ecs.g8i.large",
-                image_id="debian_12",
-                vpc="vpc-1",
-                vswitch="vsw-1",
-                cidr="10.0.0.0/8",
-                ram_role="puller",
-                registry_instance="cri-1",
-                secret="chat-keys",  # noqa: S106 - a name
-            ),
-        ),
-    )
+    table = replace(ECS, registry_instance="cri-1", secret="chat-keys")  # noqa: S106 - a name
+    return replace(deployment, tables=(table,))
 
 
 def test_user_data_is_small_and_says_no_secret(described: Deployment) -> None:
