@@ -62,7 +62,7 @@ class Problem(Exception):
 
     def response(self, path: str) -> Response:
         """Return it as the answer to a request for what is at `path`."""
-        body = msgspec.json.encode(self.anthropic) if MESSAGES in path else self.body
+        body = msgspec.json.encode(self.anthropic) if path.startswith(MESSAGES) else self.body
         return Response(body, self.status, self.headers, "application/json")
 
 

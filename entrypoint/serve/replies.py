@@ -118,26 +118,15 @@ class ComputedReply(Response, ABC):
             self._leave(answerings, Gone())
 
     def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
-        """Keep what the answers cost, for the metrics and for the log."""
+        """Keep what was read and written, for the metrics and for the log."""
         name = self.service.model.name
-        facts: dict[str, Any] = {}
-        firsts = [each.first for each in answerings if each.first is not None]
-        for first in firsts:
-            metrics.first_token.labels(name).observe(first)
-            facts["first_token"] = round(min(firsts), 3)
         usages = [each.usage for each in answerings if each.usage]
         for kind in ("prompt", "cached", "completion") if usages else ():
             tokens = sum(getattr(usage, f"{kind}_tokens") for usage in usages)
-            facts[f"{kind}_tokens"] = tokens
+            journal.note(scope, **{f"{kind}_tokens": tokens})
             metrics.tokens.labels(name, kind).inc(tokens)
         for usage in usages:
             metrics.lengths.labels(name, "prompt").observe(usage.prompt_tokens)
-            metrics.lengths.labels(name, "completion").observe(usage.completion_tokens)
-            if usage.rate:
-                metrics.token_time.labels(name).observe(1 / usage.rate)
-        if usages:
-            facts["finish_reason"] = usages[0].finish_reason
-        journal.note(scope, **facts)
 
 
 class GeneratedReply(ComputedReply):
@@ -205,6 +194,22 @@ class GeneratedReply(ComputedReply):
             for text, usage in zip(texts, usages, strict=True):
                 if usage.finish_reason == "stop":  # else it is a part
                     await asyncio.to_thread(adherence.require, text, schema)
+
+    def _count(self, answerings: Sequence[Answering], scope: Scope) -> None:
+        super()._count(answerings, scope)
+        name = self.service.model.name
+        firsts = [each.first for each in answerings if each.first is not None]
+        for first in firsts:
+            metrics.first_token.labels(name).observe(first)
+        if firsts:
+            journal.note(scope, first_token=round(min(firsts), 3))
+        usages = [each.usage for each in answerings if each.usage]
+        for usage in usages:
+            metrics.lengths.labels(name, "completion").observe(usage.completion_tokens)
+            if usage.rate:
+                metrics.token_time.labels(name).observe(1 / usage.rate)
+        if usages:
+            journal.note(scope, finish_reason=usages[0].finish_reason)
 
     async def _stream(self, answerings: Sequence[Answering], scope: Scope, send: Send) -> None:
         started = False

@@ -36,6 +36,18 @@ def test_each_text_has_its_vector_whichever_way_it_travels(
     assert served.engine.texts == Texts(texts)
 
 
+def test_a_vector_is_no_answer_in_the_metrics(served: Served, client: openai.OpenAI) -> None:
+    def counts() -> list[str]:
+        _status, _headers, text = served.ask("GET", "/metrics")
+        return [line for line in text.decode().splitlines() if "_count{" in line]
+
+    before = counts()
+    client.embeddings.create(model="polly", input=["hi", "good morning"])
+    changed = set(counts()) - set(before)
+    assert any('kind="prompt"' in line for line in changed)
+    assert not any('kind="completion"' in line or "first_token" in line for line in changed)
+
+
 @pytest.mark.parametrize(
     ("given", "texts"),
     [("hi", ["hi"]), ([1, 2], [Tokens([1, 2])]), ([[1, 2], [3]], [Tokens([1, 2]), Tokens([3])])],
