@@ -2,7 +2,9 @@
 
 import argparse
 import ast
+import os
 import string
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +113,27 @@ def test_chinese_users_read_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_catalogues_are_text_files_that_git_can_diff() -> None:
     for side in SIDES:
         assert b"\r" not in Path(ROOT / side / "zh.toml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, "Set PYTHON"),
+        ({"LANG": "zh_CN.UTF-8"}, "请用变量 PYTHON"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C.UTF-8"}, "Set PYTHON"),
+        ({"LANG": "en_GB.UTF-8", "LLMDEPLOY_LANG": "ZH"}, "请用变量 PYTHON"),
+    ],
+)
+def test_before_there_is_a_python_the_language_is_the_same(
+    variables: dict[str, str], told: str
+) -> None:
+    done = subprocess.run(
+        [ROOT / "llmdeploy", "up"],
+        env={"PATH": os.environ["PATH"], "PYTHON": "/bin/false", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
