@@ -17,6 +17,8 @@ from entrypoint.common.language import _
 from entrypoint.common.suggestions import did_you_mean
 
 HELP = {"-h", "--help"}
+# Commands of the program in the image, which people look for here.
+INSIDE = ("chat", "battery", "compare", "serve", "notebook", "doctor", "version")
 
 
 class Builder(Program):
@@ -69,12 +71,18 @@ class Builder(Program):
             yield word
 
     def _unknown(self, error: ParseError, typed: Sequence[str]) -> UsageFailure:
-        known = list(self.collection.task_names)
+        known = [*self.collection.task_names, "--help"]
         for context in self.collection.to_contexts():
             known += [flag for flag in context.flags if len(flag) > len("-x")]
         # Invoke quotes the word that it cannot place.
         strange = [word for each in typed if repr(word := each.partition("=")[0]) in str(error)]
         task = error.context.name if error.context else None
+        if commands := [word for word in strange if word in INSIDE and not task]:
+            return UsageFailure(
+                _said(error),
+                _("It is a command of the image."),
+                _("Run: docker run -it --rm llmdeploy {command}").format(command=commands[0]),
+            )
         return UsageFailure(
             _said(error),
             did_you_mean(known, *strange),

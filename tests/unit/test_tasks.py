@@ -9,7 +9,9 @@ from invoke import Context
 
 from builder import settings
 from builder import up as flow
+from builder.__main__ import INSIDE
 from builder.settings import ROOT, Settings
+from entrypoint.__main__ import _parser
 
 
 def llmdeploy(*words: str, lang: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:
@@ -34,6 +36,7 @@ def entries(text: str) -> list[str]:
         (["bild-env"], "build-env"),
         (["build-env", "--sorce", "lock"], "--source"),
         (["lock", "--chekc"], "--check"),
+        (["up", "--hlep"], "--help"),
     ],
 )
 def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) -> None:
@@ -41,6 +44,16 @@ def test_a_mistyped_word_gets_a_suggestion(words: list[str], suggestion: str) ->
     assert done.returncode == 2
     assert f"Did you mean {suggestion}?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", INSIDE)
+def test_a_command_of_the_image_is_told_from_a_mistake(command: str) -> None:
+    done = llmdeploy(command)
+    assert done.returncode == 2
+    assert f"docker run -it --rm llmdeploy {command}\n" in done.stderr
+    with pytest.raises(SystemExit) as shown:
+        _parser().parse_args([command, "--help"])
+    assert shown.value.code == 0
 
 
 def test_only_the_mistyped_word_gets_one() -> None:
