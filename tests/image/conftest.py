@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,9 +24,15 @@ Run: TypeAlias = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
-def engine(settings: Settings) -> DockerClient:
-    """Return a running engine; one that cannot be had fails the tests."""
-    return engines.ensure(settings)
+def engine(settings: Settings) -> Iterator[DockerClient]:
+    """Return a running engine; one that cannot be had fails the tests.
+
+    Images of ours that have lost their name to a later build go at the end: they are of no use,
+    and a machine that runs the tests every day has no room for gigabytes of them.
+    """
+    client = engines.ensure(settings)
+    yield client
+    client.images.prune({"dangling": True, "label": images.INPUTS})
 
 
 @pytest.fixture(scope="session")
