@@ -81,6 +81,27 @@ def install(program: str, package: str) -> None:
             subprocess.run(["apt-get", *words], env=quiet, capture_output=True, check=True)
 
 
+def download(folder: Path, release: str, package: str) -> list[Path]:
+    """Download a package of another release of Debian into `folder`, from this machine's mirror.
+
+    Nothing of the machine's own lists and packages is touched.
+    """
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
+    mirror = subprocess.check_output(targets, text=True).splitlines()[0]
+    source = folder / "sources.list"
+    source.write_text(f"deb {mirror} {release} main\n", encoding="utf-8")
+    options = [
+        f"-oDir::Etc::SourceList={source}", "-oDir::Etc::SourceParts=/dev/null",
+        f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache",
+        "-oAPT::Sandbox::User=root",
+    ]  # fmt: skip
+    for words in (["update"], ["download", f"{package}/{release}"]):
+        subprocess.run(["apt-get", *options, *words], cwd=folder, capture_output=True, check=True)
+    return list(folder.glob("*.deb"))
+
+
 @contextmanager
 def serve(place: Path, *, readonly: bool = False) -> Iterator[Registry]:
     """Run a registry that keeps its content below `place`."""

@@ -1,6 +1,7 @@
 """The service under Docker Compose: started, updated, undone, ended, with the real engine."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from builder.settings import Settings
 from docker import DockerClient
 from entrypoint.common.errors import NotReady
 
-from .conftest import free_port, install
+from .conftest import download, free_port, install
 
 KEY = "k" * 64
 
@@ -34,16 +35,36 @@ def deployment(tmp_path: Path) -> Deployment:
     )
 
 
-@pytest.fixture
+@pytest.fixture(params=["v1", "v2"])
 def launched(
+    request: pytest.FixtureRequest,
     settings: Settings,
     image: str,  # noqa: ARG001 - what is launched
     deployment: Deployment,
 ) -> Iterator[Deployment]:
+    """Return a deployment that runs, launched by the old program or by the docker command's plugin.
+
+    The plugin takes precedence, so a person who has both gets the newer one.
+    """
     install("docker-compose", "docker-compose")
+    if request.param == "v2":
+        request.getfixturevalue("plugin")
     targets.apply(settings, deployment, "compose")
     yield deployment
     compose.teardown(settings, deployment)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the docker command Compose v2 as a plugin, out of Debian 13's package."""
+    [deb] = download(tmp_path / "apt", "trixie", "docker-compose")
+    subprocess.run(["dpkg-deb", "--extract", deb, tmp_path / "compose"], check=True)
+    plugins = tmp_path / "docker/cli-plugins"
+    plugins.parent.mkdir()
+    plugins.symlink_to(tmp_path / "compose/usr/libexec/docker/cli-plugins")
+    monkeypatch.setenv("DOCKER_CONFIG", str(plugins.parent))
+    told = subprocess.check_output(["docker", "compose", "version", "--short"], text=True)
+    assert told.startswith("2."), told
 
 
 def ask(deployment: Deployment, key: str = KEY) -> requests.Response:
