@@ -232,18 +232,35 @@ def image_size(_: Context, engine: str = "") -> None:
         "renew": _("take the newest versions that fit the intents"),
         "models": _("record the hashes of this model from its hub instead"),
         "engine": _("compile this engine and record the hash of its wheel instead"),
+        "built": _("record the hashes of what has been built here instead, for mirrors"),
     }
 )
 def lock(
-    _: Context, check: bool = False, renew: bool = False, models: str = "", engine: str = ""
+    _: Context,
+    check: bool = False,
+    renew: bool = False,
+    models: str = "",
+    engine: str = "",
+    built: bool = False,
 ) -> None:
     """Regenerate the locks from their intent files; --check only reports drift."""
+    from builder import delivery
     from builder.environment import engine as engines
     from builder.environment import lock as locks
     from builder.models import fetch as stage_
 
-    at_most_one({"--check": check, "--renew": renew, "--models": models, "--engine": engine})
-    if models:
+    at_most_one(
+        {
+            "--check": check,
+            "--renew": renew,
+            "--models": models,
+            "--engine": engine,
+            "--built": built,
+        }
+    )
+    if built:
+        delivery.record(settings.load())
+    elif models:
         stage_.lock(models)
     elif engine:
         engines.record(settings.load(), engine)
@@ -304,6 +321,7 @@ def clients(_: Context, model: str = "", record: bool = False) -> None:
 
 
 DESCRIPTION = _("file that describes the deployment (default: deploy.toml)")
+KEY = _("private key to sign with: ECDSA on P-256, as PEM")
 PLATFORM = _("platform: {names}").format(names=", ".join(platforms.names()))
 
 
@@ -375,22 +393,32 @@ def audit(_: Context, database: str = "", engine: str = "") -> None:
     help={
         "output": _("folder to write, which does not exist yet"),
         "since": _("earlier export that the other machine has loaded: only what is new is written"),
+        "sign": KEY,
+        "mirror": _("add what another machine needs to build the image itself"),
         "file": DESCRIPTION,
     },
 )
-def export(_: Context, output: str, since: str = "", file: str = "") -> None:
+def export(
+    _: Context,
+    output: str,
+    since: str = "",
+    sign: str = "",
+    mirror: bool = False,
+    file: str = "",
+) -> None:
     """Write image and service into a folder for a machine that has Docker and no network."""
     from builder.launch import description
     from builder.launch import export as stage_
 
     described = description.load(Path(file)) if file else description.own()
     chosen = settings.load(described.engine)
-    stage_.export(chosen, described, Path(output), Path(since) if since else None)
+    earlier, key = (Path(each) if each else None for each in (since, sign))
+    stage_.export(chosen, described, Path(output), since=earlier, key=key, mirror=mirror)
 
 
 @stage(
     help={
-        "sign": _("private key to sign with: ECDSA on P-256, as PEM"),
+        "sign": KEY,
         "file": DESCRIPTION,
     }
 )

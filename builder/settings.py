@@ -39,7 +39,7 @@ class Settings:
     image: str = "llmdeploy"
     base: str = ""  # name@sha256:... of a base image; empty: built from Debian's packages
     # Where Debian's archives lie as debian/ and debian-security/, for what apt cannot deliver, and
-    # the engine's wheel as sha256/HASH.
+    # what this recipe makes as sha256/HASH. LLMDEPLOY_MIRROR names one more, which is asked first.
     mirrors: tuple[str, ...] = ()
     locked: bool = False  # whether nothing may stand in for a locked package, or the compiler
 
@@ -102,12 +102,12 @@ class Settings:
 def load(engine: str = "", path: Path = ROOT / "llmdeploy.toml") -> Settings:
     """Read the settings; without a file, the defaults. `engine` replaces the file's.
 
-    Raises ConfigFailure, also for a base that is not pinned, or UsageFailure if there is no such
-    engine.
+    Raises ConfigFailure, also for a base that is not pinned or a mirror that is not there, or
+    UsageFailure if there is no such engine.
     """
     written = tomlfile.record(Settings, tomlfile.read(path), path.name) if path.exists() else None
     chosen = written or Settings()
-    chosen = replace(chosen, engine=engine or chosen.engine)
+    chosen = replace(chosen, engine=engine or chosen.engine, mirrors=(*_named(), *chosen.mirrors))
     variants.find(chosen.engine)
     if chosen.base and not PINNED.fullmatch(chosen.base):
         raise ConfigFailure(
@@ -118,3 +118,17 @@ def load(engine: str = "", path: Path = ROOT / "llmdeploy.toml") -> Settings:
             _("Write it as: name@sha256:..."),
         )
     return chosen
+
+
+def _named() -> tuple[str, ...]:
+    """Return the address of the mirror that the environment names: a folder, or an address."""
+    named = os.environ.get("LLMDEPLOY_MIRROR", "")
+    if not named or "://" in named:
+        return (named,) if named else ()
+    folder = Path(named).absolute()
+    if not folder.is_dir():
+        raise ConfigFailure(
+            _("LLMDEPLOY_MIRROR names {path}, and there is no such folder.").format(path=folder),
+            next=_("Name one that ./llmdeploy export --mirror has written, or an address."),
+        )
+    return (folder.as_uri(),)

@@ -82,12 +82,15 @@ def require(name: str) -> None:
 
 def prepare(settings: Settings, names: Sequence[str]) -> None:
     """Make what an image with these models is built of: environment, weights, catalogue."""
+    from builder import delivery
     from builder.environment import condaenv
     from builder.models import fetch
     from builder.quantizers import quantize
 
+    delivery.environment(settings)
     condaenv.build(settings, "auto")
-    fetch.fetch(settings, names)
+    if missing := delivery.weights(settings, names):
+        fetch.fetch(settings, missing)
     quantize.quantize(settings, names)
 
 

@@ -60,7 +60,7 @@ def build(settings: Settings, source: Source) -> None:
         if any(receipt.current(record, inputs(settings, each)) for each in origins):
             report.say(_("nothing changed"))
             return
-        if source == "auto" and _restored(record):
+        if source == "auto" and is_restored(record):
             report.say(
                 _("keeping the restored environment; to replace it: --source lock or debian")
             )
@@ -125,7 +125,7 @@ def require_python(variant: Variant, python: Path) -> None:
         )
 
 
-def _restored(path: Path) -> bool:
+def is_restored(path: Path) -> bool:
     """Tell whether the environment came from a tarball that somebody chose, and still stands."""
     made = receipt.read(path)
     return bool(made and made["source"] == "tarball" and receipt.current(path, made["inputs"]))

@@ -61,13 +61,17 @@ def public_key(path: Path) -> EllipticCurvePublicKey:
     return key
 
 
-def sign(repository: Repository, name: str, key: EllipticCurvePrivateKey) -> None:
-    """Put a signature over the manifest of the digest `name` beside it; raise Refused."""
+def over(content: bytes, key: EllipticCurvePrivateKey) -> str:
+    """Return a signature over content in base64, as `cosign verify-blob` reads it from a file."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    return base64.b64encode(key.sign(content, ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def sign(repository: Repository, name: str, key: EllipticCurvePrivateKey) -> None:
+    """Put a signature over the manifest of the digest `name` beside it; raise Refused."""
     payload = _payload(repository, name)
-    signature = base64.b64encode(key.sign(payload, ec.ECDSA(hashes.SHA256()))).decode()
     config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest(payload)]}}).encode()
     for blob in (payload, config):
         repository.store(blob)
@@ -81,7 +85,7 @@ def sign(repository: Repository, name: str, key: EllipticCurvePrivateKey) -> Non
                     "mediaType": PAYLOAD,
                     "digest": digest(payload),
                     "size": len(payload),
-                    "annotations": {NOTE: signature},
+                    "annotations": {NOTE: over(payload, key)},
                 }
             ],
         },

@@ -38,8 +38,8 @@ def quantize(
     _list(settings, known)
 
 
-def _inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
-    """Return what decides about the bytes of a ready model."""
+def inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
+    """Return the hashes of all that decides about the bytes of a ready model."""
     return {
         "files": receipt.digest(fetch.inputs(intent)),
         "type": type,
@@ -50,8 +50,8 @@ def _inputs(settings: Settings, intent: Intent, type: str) -> dict[str, str]:
 def _quantize(settings: Settings, intent: Intent, type: str) -> None:
     raw = settings.dist_dir / "models" / "raw" / intent.name
     ready = settings.ready_dir / intent.name
-    inputs = _inputs(settings, intent, type)
-    if receipt.current(ready / "receipt.json", inputs):
+    recipe = inputs(settings, intent, type)
+    if receipt.current(ready / "receipt.json", recipe):
         report.say(_("nothing changed"))
         return
     fetched = _fetched(raw, intent)
@@ -62,20 +62,20 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         quantizer(settings.engine).make(settings, order)
         files = sorted(path for path in made.rglob("*") if path.is_file())
         told = asdict(facts.read(intent, raw))
-        receipt.write(made / "receipt.json", inputs, files, source=fetched["source"], facts=told)
+        receipt.write(made / "receipt.json", recipe, files, source=fetched["source"], facts=told)
         shutil.rmtree(ready, ignore_errors=True)
         made.rename(ready)
 
 
 def _fetched(raw: Path, intent: Intent) -> Mapping[str, Any]:
     """Return the receipt of a fetched model whose files are still what was fetched."""
-    known, inputs = receipt.read(raw / "receipt.json"), fetch.inputs(intent)
-    if known is None or known["inputs"] != inputs:
+    known, locked = receipt.read(raw / "receipt.json"), fetch.inputs(intent)
+    if known is None or known["inputs"] != locked:
         raise StageMissing(
             _("{name} has not been fetched.").format(name=intent.name),
             next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=intent.name),
         )
-    if not receipt.current(raw / "receipt.json", inputs):
+    if not receipt.current(raw / "receipt.json", locked):
         raise DamagedModel(
             _("The files in {path} are not those that were fetched.").format(path=raw),
             next=_("Fetch them again: ./llmdeploy fetch {name}").format(name=intent.name),
@@ -90,7 +90,7 @@ def _list(settings: Settings, known: Models) -> None:
         intent, made = known.intents.get(path.parent.name), receipt.read(path)
         if intent is None or made is None:
             continue
-        if receipt.current(path, _inputs(settings, intent, made["inputs"]["type"])):
+        if receipt.current(path, inputs(settings, intent, made["inputs"]["type"])):
             entries.append(_entry(settings, path.parent, intent, made))
         else:
             report.say(

@@ -119,7 +119,15 @@ def download(
     raise _summary(target, urls, failures)
 
 
-def offered(mirrors: Sequence[str], path: str, target: Path, *, sha256: str, size: int) -> bool:
+def offered(
+    mirrors: Sequence[str],
+    path: str,
+    target: Path,
+    *,
+    sha256: str,
+    size: int,
+    progress: Advance = ignore,
+) -> bool:
     """Fetch `target` from below the mirrors, if one has it; say what keeps one from that.
 
     Raises DiskFull.
@@ -128,7 +136,7 @@ def offered(mirrors: Sequence[str], path: str, target: Path, *, sha256: str, siz
         return False
     urls = [f"{mirror.rstrip('/')}/{path}" for mirror in mirrors]
     try:
-        download(urls, target, sha256=sha256, size=size)
+        download(urls, target, sha256=sha256, size=size, progress=progress)
     except (DownloadFailure, HashMismatch) as failure:
         report.say(f"{failure.what} {failure.why}")
         return False

@@ -43,3 +43,22 @@ def test_a_cache_in_the_home_of_nobody_is_told(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigFailure, match="no home folder for ~nobodyhere/cache") as caught:
         _ = settings.Settings(cache="~nobodyhere/cache").cache_dir
     assert "LLMDEPLOY_CACHE" in caught.value.next
+
+
+@pytest.mark.parametrize("named", ["https://m/x", "folder"])
+def test_the_mirror_that_the_environment_names_is_asked_first(
+    named: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path.parent / "folder").mkdir()
+    path.write_text('mirrors = ["https://own"]\n')
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("LLMDEPLOY_MIRROR", named)
+    address = named if "://" in named else (path.parent / named).as_uri()
+    assert settings.load(path=path).mirrors == (address, "https://own")
+
+
+def test_a_mirror_that_is_no_folder_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMDEPLOY_MIRROR", str(path.parent / "missing"))
+    with pytest.raises(ConfigFailure, match="there is no such folder") as caught:
+        settings.load(path=path)
+    assert "export --mirror" in caught.value.next

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import yaml
 
+from builder import delivery
 from builder import image as images
 from builder.image import daemon, licenses, saved
-from builder.launch import push, service, targets
+from builder.launch import push, service, signature, targets
 from builder.launch.deployment import Deployment
 from builder.launch.platforms import compose
 from builder.settings import Settings
@@ -27,6 +28,7 @@ from entrypoint.common.language import _
 PLACE: Final = Path(__file__).parent
 RECORD: Final = "image.json"  # the image's name and layers, for the next export
 SUMS: Final = "SHA256SUMS"
+SIGNATURE: Final = f"{SUMS}.sig"
 # How `docker run` calls what compose.yaml says of a container. The image brings its health check.
 FLAGS: Final = {
     "ports": "publish",
@@ -42,12 +44,24 @@ FLAGS: Final = {
 }
 
 
-def export(settings: Settings, deployment: Deployment, target: Path, since: Path | None) -> None:
+def export(
+    settings: Settings,
+    deployment: Deployment,
+    target: Path,
+    *,
+    since: Path | None = None,
+    key: Path | None = None,
+    mirror: bool = False,
+) -> None:
     """Write the folder `target` and print it; with `since`, an earlier one, only what is new.
 
-    It is whole or not there. Raises UsageFailure where something is there already or `since` is no
-    such folder, ImageMissing, StageMissing, ConfigFailure, NotEnoughMemory, DiskFull.
+    With a private `key` the list of hashes is signed. As a `mirror` it also has what a machine
+    without a network needs to build the image. The folder is whole or not there. Raises
+    UsageFailure where something is there already, `since` is no such folder or `key` none to sign
+    with, ImageMissing, StageMissing, LockDrift, ConfigFailure, NotEnoughMemory, DiskFull, and
+    DownloadFailure if a mirror cannot be made complete.
     """
+    private = signature.private_key(key) if key else None
     target = target.absolute()
     if target.exists():
         raise UsageFailure(
@@ -79,8 +93,13 @@ def export(settings: Settings, deployment: Deployment, target: Path, since: Path
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
         shutil.copy(settings.image_dir / "sbom.json", folder)
-        (folder / SUMS).write_text(_sums(folder), encoding="utf-8")
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        sums = _sums(folder)
+        (folder / SUMS).write_text(sums, encoding="utf-8")
+        if private:
+            (folder / SIGNATURE).write_text(f"{signature.over(sums.encode(), private)}\n")
+        if mirror:
+            delivery.publish(settings, images.models(settings), folder)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         folder.rename(target)
         report.say(_("{size:.1f} MB").format(size=size / 1e6))
     print(target)

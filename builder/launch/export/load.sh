@@ -3,6 +3,8 @@
 # Written by ./llmdeploy export; run again, it does nothing where nothing is new.
 # 校验本目录、载入镜像并启动服务；只需要 Docker，不需要网络。重复运行不会有副作用。
 set -eu
+key=${1:-} # the public key of whoever signed it
+case $key in "" | /*) ;; *) key=$PWD/$key ;; esac
 cd "$(dirname "$0")"
 
 name="@NAME@"
@@ -32,6 +34,26 @@ check() {
             fail 5 "$file is damaged: it is not what was exported. Nothing was loaded; copy it again." \
                 "$file 已损坏，与导出的内容不符。没有载入任何内容，请重新复制。"
     done <SHA256SUMS
+}
+
+# Whoever changes a file can write SHA256SUMS anew. A signature tells.
+verify() {
+    if [ -z "$key" ]; then
+        [ ! -f SHA256SUMS.sig ] ||
+            say "The folder is signed. To check that: sh load.sh KEY.pub" "本目录已签名，如需验证：sh load.sh KEY.pub"
+        return
+    fi
+    [ -f "$key" ] || fail 2 "There is no file $key." "文件 $key 不存在。"
+    [ -f SHA256SUMS.sig ] || fail 32 "The folder is not signed. Nothing was loaded." \
+        "本目录没有签名。没有载入任何内容。"
+    command -v openssl >/dev/null || fail 9 "The signature cannot be checked: openssl is not installed." \
+        "无法验证签名：没有安装 openssl。"
+    base64 -d SHA256SUMS.sig | openssl dgst -sha256 -verify "$key" -signature /dev/stdin SHA256SUMS >/dev/null 2>&1 ||
+        fail 32 "The folder was signed with another key, or changed since. Nothing was loaded." \
+            "本目录由另一把密钥签名，或在签名后被改动。没有载入任何内容。"
+}
+
+prepared() {
     [ -z "$keys" ] || [ -s "$keys" ] ||
         fail 4 "The service is for keys only. Make one: openssl rand -hex 32 > keys" \
             "该服务只接受密钥访问，请先生成：openssl rand -hex 32 > keys"
@@ -94,6 +116,8 @@ start() {
 }
 
 check
+verify
+prepared
 engine
 stamp=$(sha256sum <SHA256SUMS)
 stamp=${stamp%% *}

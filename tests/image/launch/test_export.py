@@ -96,7 +96,7 @@ def kill_in_the_middle(words: Sequence[str], cwd: Path, scratch: Path) -> None:
 
 
 def test_a_machine_without_a_network_gets_the_service_and_later_its_update(
-    small: Path, site: Task, task: Task, tmp_path: Path
+    small: Path, site: Task, task: Task, keys: Path, tmp_path: Path
 ) -> None:
     first, second, broken = (tmp_path / name for name in ("first", "second", "broken"))
     kill_in_the_middle(["export", "--output", str(first)], small, tmp_path / ".first.partial")
@@ -126,7 +126,8 @@ def test_a_machine_without_a_network_gets_the_service_and_later_its_update(
         source.write("EDITED = True\n")
     assert task("build-image", "smollm2-135m", "--no-deps", cwd=small).returncode == 0
     update = ("export", "--since", str(first), "--output")
-    assert task(*update, str(second), cwd=small).returncode == 0
+    key = str(keys / "sign.key")
+    assert task(*update, str(second), "--sign", key, cwd=small).returncode == 0
     assert sum(path.stat().st_size for path in second.iterdir()) < MEGABYTE
 
     (small / "deploy.toml").write_text(DESCRIPTION.format(patience=2))
@@ -139,7 +140,7 @@ def test_a_machine_without_a_network_gets_the_service_and_later_its_update(
     assert "--hots" in done.stderr
     assert site("docker", "ps", "--quiet", "--no-trunc").stdout.startswith(running.strip())
 
-    done = site("sh", second / "load.sh")
+    done = site("sh", second / "load.sh", keys / "sign.pub")
     assert done.returncode == 0, done.stderr
     name = json.loads((second / "image.json").read_text())["name"]
     assert site("docker", "ps", "--format", "{{.Image}} {{.Names}}").stdout == f"{name} chat\n"

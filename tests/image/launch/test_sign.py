@@ -25,34 +25,10 @@ from entrypoint.common.errors import (
     UsageFailure,
 )
 
-from .conftest import Registry, free_port, serve
+from .conftest import Registry, free_port, openssl, serve
 
 NAME = "llmdeploy-signed"
 COMMIT = "a" * 40
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *words], check=True, capture_output=True)
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """Return a folder with a key pair, another public key, and keys that are of no use."""
-    place = tmp_path / "keys"
-    place.mkdir()
-    curve = ["genpkey", "-algorithm", "EC", "-pkeyopt"]
-    openssl(*curve, "ec_paramgen_curve:P-256", "-out", place / "sign.key")
-    openssl("pkey", "-in", place / "sign.key", "-pubout", "-out", place / "sign.pub")
-    openssl(*curve, "ec_paramgen_curve:P-256", "-out", place / "other.key")
-    openssl("pkey", "-in", place / "other.key", "-pubout", "-out", place / "other.pub")
-    openssl(*curve, "ec_paramgen_curve:P-384", "-out", place / "p384.key")
-    openssl("pkey", "-in", place / "p384.key", "-pubout", "-out", place / "p384.pub")
-    openssl("genpkey", "-algorithm", "ED25519", "-out", place / "ed25519.key")
-    locked = ["-aes256", "-passout", "pass:secret"]
-    openssl("pkey", "-in", place / "sign.key", *locked, "-out", place / "encrypted.key")
-    openssl("ec", "-in", place / "sign.key", *locked, "-out", place / "old.key")
-    (place / "text.key").write_text("not a key\n")
-    return place
 
 
 @pytest.fixture
