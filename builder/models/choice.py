@@ -18,21 +18,26 @@ from builder.models import intents
 from builder.models.intents import Intent, Models
 from builder.models.probe import Probe
 from builder.stage import report
-from entrypoint.common import catalog, machine, table
+from entrypoint.common import catalog, footprint, machine, table
 from entrypoint.common.errors import DownloadFailure, NotEnoughMemory
 from entrypoint.common.language import _
 
-PROGRAM: Final = 350 << 20  # what an engine takes besides weights and conversation
 LEAST: Final = 8.0  # tokens a second: about as fast as people read
 SAMPLE: Final = 128 << 20  # bytes that each thread reads to find the bandwidth: no cache holds them
-RAW, READY = 32, 9  # 16 bits a weight become 4.5, if anything is quantized
+RAW, READY = 32, 9  # 16 bits a weight become 4.5 where a checkpoint is quantized
+EMBEDDING: Final = (
+    0.82  # bytes of a number in the tensor that reads words: Q6_K, even in Q4_0 files
+)
 MENTIONED: Final = 3  # models that a message names
 PASSES: Final = 3  # of which the fastest counts, as other programs read too
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, its `download` and the `memory` it takes in bytes, and the tokens a second."""
+    """A model, its `download` and the `memory` it takes in bytes, and the tokens a second.
+
+    Of a model whose shape is not known, `memory` is that of its weights alone.
+    """
 
     intent: Intent
     download: int
@@ -118,24 +123,31 @@ def best(known: Models, available: int | None) -> str:
 
 
 def require(known: Models, name: str, available: int | None) -> None:
-    """Raise NotEnoughMemory, with what would fit, if the weights of the model `name` alone do not.
+    """Raise NotEnoughMemory, with what would fit, if this machine cannot hold the model `name`.
 
-    What a conversation takes besides is known once the model is made; the program looks at that.
+    Of a model whose shape is not known, the weights alone count: what a conversation takes besides
+    is known once the model is made, and the program looks at that.
     """
-    size = sum(file.size for file in intents.locked().get(name, ()))
-    kept = known.find(name).quantization == intents.KEEP
-    weights = size if kept else size * READY // RAW
-    if available is None or weights <= available:
+    everything = {each.intent.name: each for each in candidates(known, bandwidth=0)}
+    model = everything.get(name)
+    if model is None or available is None or model.memory <= available:
         return
+    taken = (
+        _("It takes {size} with a conversation of {n} tokens, and {available} are free.")
+        if model.intent.shape
+        else _("Its weights alone take {size}, and {available} are free.")
+    )
     fit = [
         each.intent.name
-        for each in candidates(known, bandwidth=0)  # however fast
+        for each in everything.values()
         if each.intent.task == "chat" and each.memory <= available
     ]
     raise NotEnoughMemory(
         _("{name} does not fit into this machine's memory.").format(name=name),
-        _("Its weights alone take {size}, and {available} are free.").format(
-            size=machine.size(weights), available=machine.size(available)
+        taken.format(
+            size=machine.size(model.memory),
+            n=model.intent.context,
+            available=machine.size(available),
         ),
         _("These fit: {names}.").format(names=", ".join(fit[:MENTIONED]))
         if fit
@@ -196,8 +208,26 @@ def _too_small(everything: Iterable[Candidate], available: int) -> NotEnoughMemo
 
 
 def _candidate(intent: Intent, size: int, bandwidth: float) -> Candidate:
-    memory = size + intent.cache * intent.context + PROGRAM
-    if intent.format == "checkpoint":
-        size_ready = size * READY // RAW
-        return Candidate(intent, size, memory - size + size_ready, bandwidth / size_ready)
-    return Candidate(intent, size, memory, bandwidth / (size * intent.active))
+    weights = size * READY // RAW if intent.format == "checkpoint" else size
+    return Candidate(
+        intent,
+        download=size,
+        memory=weights + _besides(intent),
+        speed=bandwidth / (weights * intent.active),
+    )
+
+
+def _besides(intent: Intent) -> int:
+    """Return the bytes that llama.cpp takes besides the weights, with one conversation."""
+    if (shape := intent.shape) is None:
+        return 0
+    kept = 2 * shape.layers * shape.groups * shape.head * footprint.F16
+    twice = shape.words * shape.width * EMBEDDING if shape.tied else 0
+    return int(
+        kept * intent.context
+        + shape.state
+        + twice
+        + footprint.working(
+            intent.context, width=shape.width, hidden=shape.hidden, words=shape.words
+        )
+    )

@@ -97,6 +97,26 @@ def kind(source: Source) -> str:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What decides the memory that a model takes besides its weights.
+
+    `layers` keep a key and a value of each token, for `groups` heads of `head` numbers; `width` is
+    what layers hand each other, `hidden` the feed-forward's, `words` the vocabulary. A model that
+    reads and writes with one tensor is `tied`: llama.cpp has it twice. `state` is what further
+    layers keep of a conversation of any length, in bytes.
+    """
+
+    layers: int
+    groups: int
+    head: int
+    width: int
+    hidden: int
+    words: int
+    tied: bool = False
+    state: int = 0
+
+
+@dataclass(frozen=True)
 class Intent:
     """What models.toml says of one model.
 
@@ -104,8 +124,8 @@ class Intent:
     (one file) or "checkpoint" (Hugging Face format); `context` in tokens; `quantization` by its
     llama.cpp name, or "keep". `task`, `think` and `sampling` are those of `catalog.Model`: what is
     empty is read from the model's files. `active` is the share of the weights that is read for one
-    token, `cache` the bytes that a token of the conversation takes (default: of the most demanding
-    model here). `seen` tells whether this project has had the files.
+    token; without a `shape` nothing is known of the memory besides the weights. `seen` tells
+    whether this project has had the files.
     """
 
     name: str
@@ -123,7 +143,7 @@ class Intent:
     think: str = ""
     sampling: SamplingAdvice = NO_ADVICE
     active: float = 1.0
-    cache: int = 147_456
+    shape: Shape | None = None
     seen: bool = True
 
     def wants(self, path: str) -> bool:

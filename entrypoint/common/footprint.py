@@ -34,14 +34,25 @@ def whole(header: Header, size: int, context: int) -> int:
     `size` is that of the weights. They are read, not mapped, so there is one copy of them, whether
     the CPU's kernels want them repacked or not.
     """
+    width, hidden = header.get("embedding_length"), _largest(header.get("feed_forward_length"))
     words = len(header.metadata.get("tokenizer.ggml.tokens", ()))
-    weights = size + _second_embedding(header, size)
-    return weights + _cache(header, context) + _scratch(header, context) + PROGRAM + WORD * words
+    fixed = working(context, width=width, hidden=hidden, words=words)
+    return size + _second_embedding(header, size) + each(header, context) + fixed
 
 
 def each(header: Header, context: int) -> int:
     """Return the bytes that a further conversation takes, computed beside the others."""
-    return _cache(header, context)
+    return _cache(header, context) + _state(header)
+
+
+def working(context: int, *, width: int, hidden: int, words: int) -> int:
+    """Return the bytes that it takes besides weights and conversations.
+
+    That is the server, what it keeps of a vocabulary of so many `words`, and one batch: the
+    attention mask, and what two layers hand each other. `hidden` is the feed-forward's width.
+    """
+    batch = BATCH * (F16 * context + F32 * (4 * width + 3 * hidden))
+    return int(PROGRAM + WORD * words + batch)
 
 
 def _second_embedding(header: Header, size: int) -> int:
@@ -60,15 +71,22 @@ def _cache(header: Header, context: int) -> int:
         header.get("attention.key_length", each),
         header.get("attention.value_length", each),
     )
-    layers, groups = header.get("block_count"), header.get("attention.head_count_kv", heads)
+    layers, groups = _attending(header), header.get("attention.head_count_kv", heads)
     total = sum(groups) if isinstance(groups, list) else groups * layers
     return int(total * (key + value) * F16 * context)
 
 
-def _scratch(header: Header, context: int) -> int:
-    """Return the size of one batch: the attention mask, and what two layers hand each other."""
-    width, hidden = header.get("embedding_length"), _largest(header.get("feed_forward_length"))
-    return int(BATCH * (F16 * context + F32 * (4 * width + 3 * hidden)))
+def _attending(header: Header) -> int:
+    """Return how many layers keep keys and values: of some models one in so many, the last."""
+    return int(header.get("block_count") // max(1, header.get("full_attention_interval", 1)))
+
+
+def _state(header: Header) -> int:
+    """Return what the other layers keep of a conversation, however long it is, in 32 bits."""
+    inner, state = header.get("ssm.inner_size"), header.get("ssm.state_size")
+    past = (header.get("ssm.conv_kernel") - 1) * (inner + 2 * header.get("ssm.group_count") * state)
+    layers = header.get("block_count") - _attending(header)
+    return int(F32 * layers * (inner * state + past))
 
 
 def _largest(value: Any) -> int:

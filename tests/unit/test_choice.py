@@ -17,6 +17,7 @@ from builder.models.intents import (
     Intent,
     Models,
     ModelScope,
+    Shape,
     Source,
     Url,
     Wheel,
@@ -41,6 +42,7 @@ MODELSCOPE = ModelScope(REPOSITORY, REVISION)
 HUGGINGFACE = HuggingFace(REPOSITORY, REVISION)
 PART = Wheel((f"part-1==1.0 --hash=sha256:{FILE.sha256}",), ("part.bin",), FILE.path)
 GIB = 1 << 30
+LARGE = Shape(layers=64, groups=8, head=128, width=8, hidden=8, words=8)  # 2 GiB of conversation
 
 
 def names(bandwidth: float, memory: int) -> list[str]:
@@ -52,7 +54,7 @@ def test_memory_and_bandwidth_decide() -> None:
     large, small = names(60e9, 32 << 30), names(12e9, 2 << 30)
     assert large[0] == "qwen3.6-35b-a3b", "of its weights a token reads few"
     assert "qwen3-8b" in large
-    assert small[0] == "qwen2.5-coder-1.5b"
+    assert small[0] == "qwen3.5-2b"
 
 
 def test_what_answers_slower_than_people_read_is_left_out() -> None:
@@ -65,6 +67,40 @@ def test_an_embedding_model_is_nobody_to_chat_with() -> None:
 
 def test_nothing_fits_a_machine_without_memory() -> None:
     assert names(60e9, 100 << 20) == []
+
+
+def test_a_conversation_counts_before_the_download() -> None:
+    """The 0.5B's header says so: 24 layers of 2 groups of 64 numbers, 151936 words."""
+    (small,) = (
+        each
+        for each in choice.candidates(intents.load(), 1e9)
+        if each.intent.name == "qwen2.5-coder-0.5b"
+    )
+    kept = 2 * 24 * 2 * 64 * 2 * 8192
+    batch = 512 * (2 * 8192 + 4 * (4 * 896 + 3 * 4864))
+    server = (26 << 20) + 280 * 151_936
+    assert small.memory == small.download + kept + batch + server
+
+
+def test_every_locked_model_says_what_a_conversation_takes() -> None:
+    known = intents.load(local=None).intents
+    assert [name for name in intents.locked() if known[name].shape is None] == []
+
+
+def test_a_model_that_reads_and_writes_with_one_tensor_takes_it_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = intent(name="apart")
+    shape = Shape(layers=1, groups=1, head=8, width=1000, hidden=8, words=1000, state=7)
+    both = [
+        replace(apart, shape=shape),
+        replace(apart, name="tied", shape=replace(shape, tied=True)),
+    ]
+    one, two = choice.candidates(known(monkeypatch, *both), 1e9)
+    assert two.memory - one.memory == 820_000, "as Q6_K has it"
+    stateless = replace(apart, shape=replace(shape, state=0))
+    (none,) = choice.candidates(known(monkeypatch, stateless), 1e9)
+    assert one.memory - none.memory == 7
 
 
 def test_the_bandwidth_of_this_machine_is_measured() -> None:
@@ -192,7 +228,7 @@ def test_without_a_hub_it_is_what_the_index_of_packages_has(
 def test_on_a_machine_with_too_little_memory_it_is_the_smaller_one(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, available: int, name: str
 ) -> None:
-    large = replace(intent(HUGGINGFACE, name="large"), cache=2 * GIB // 8192)
+    large = replace(intent(HUGGINGFACE, name="large"), shape=LARGE)
     models = known(monkeypatch, large, intent(HUGGINGFACE, name="small"))
     assert hub.url
     assert choice.best(models, available * GIB) == name
@@ -210,21 +246,21 @@ def test_no_model_that_comes_and_none_that_fits_are_told(monkeypatch: pytest.Mon
 def test_a_model_that_the_memory_cannot_hold_is_refused_with_those_that_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    large = replace(intent(name="large"), quantization=intents.KEEP)
-    small = replace(large, name="small", cache=1)
+    large = replace(intent(name="large"), shape=LARGE)
+    small = replace(large, name="small", shape=None)
     locked = {"large": (replace(FILE, size=5 * GIB),), "small": (replace(FILE, size=GIB),)}
     monkeypatch.setattr(intents, "locked", lambda: locked)
     models = Models("small", {"large": large, "small": small})
     with pytest.raises(NotEnoughMemory) as caught:
-        choice.require(models, "large", 4 * GIB)
+        choice.require(models, "large", 6 * GIB)
     assert str(caught.value) == (
         "large does not fit into this machine's memory.\n"
-        "  Its weights alone take 5.0 GiB, and 4.0 GiB are free.\n"
+        "  It takes 7.0 GiB with a conversation of 8192 tokens, and 6.0 GiB are free.\n"
         "  These fit: small."
     )
-    with pytest.raises(NotEnoughMemory, match=r"\./llmdeploy models"):
+    with pytest.raises(NotEnoughMemory, match=r"weights alone take 1.0 GiB.*\n.*/llmdeploy models"):
         choice.require(models, "small", GIB // 2)
-    for name, available in (("large", 5 * GIB), ("small", GIB), ("large", None)):
+    for name, available in (("large", 8 * GIB), ("small", GIB), ("large", None), ("none", 0)):
         choice.require(models, name, available)
 
 
@@ -242,13 +278,13 @@ def test_up_refuses_a_model_too_large_before_it_makes_anything(
     monkeypatch.setattr(machine, "memory", lambda: SimpleNamespace(available=4 * GIB))
     with pytest.raises(NotEnoughMemory, match="qwen3-8b does not fit") as caught:
         up.up(Settings(), "qwen3-8b")
-    assert "These fit: qwen3-4b-2507, " in str(caught.value)
+    assert "These fit: qwen3.5-4b, qwen3-4b-2507, " in str(caught.value)
 
 
 def test_a_model_that_is_quantized_here_may_be_larger_than_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = replace(intent(name="whole"), quantization="Q4_0")
+    whole = replace(intent(name="whole"), format="checkpoint", shape=None)
     models = known(monkeypatch, whole, size=12 * GIB)
     choice.require(models, "whole", 4 * GIB)
     with pytest.raises(NotEnoughMemory):

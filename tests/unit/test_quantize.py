@@ -97,3 +97,23 @@ def test_memory_of_models_that_state_heads_for_each_layer_or_their_width() -> No
     assert footprint.whole(wide, 0, context) - plain == context * 24 * 2 * 64 * 2 * 2
     unshared = model(**{"qwen2.attention.head_count_kv": 14})
     assert footprint.whole(unshared, 0, context) - plain == context * 24 * 12 * 64 * 2 * 2
+
+
+def test_memory_of_a_model_that_attends_in_one_of_four_layers() -> None:
+    """Qwen3.5: 18 of 24 layers keep a state of 2048 rows of 128 numbers, and three tokens past."""
+    context = 4096
+    every = model()
+    fourth = model(
+        **{
+            "qwen2.full_attention_interval": 4,
+            "qwen2.ssm.inner_size": 2048,
+            "qwen2.ssm.state_size": 128,
+            "qwen2.ssm.conv_kernel": 4,
+            "qwen2.ssm.group_count": 16,
+        }
+    )
+    state = 18 * 4 * (2048 * 128 + 3 * (2048 + 2 * 16 * 128))
+    assert footprint.each(fourth, context) == footprint.each(every, context) // 4 + state
+    whole = footprint.whole(every, 1000, context) - footprint.each(every, context)
+    assert footprint.whole(fourth, 1000, context) == whole + footprint.each(fourth, context)
+    assert footprint.each(model(**{"qwen2.full_attention_interval": 0}), context) > 0, "nonsense"
