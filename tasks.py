@@ -52,12 +52,11 @@ def up(
 
 
 @stage()
-def models(_: Context) -> None:
-    """Show what each model takes, and which of them fit this machine."""
-    from builder.models import choice, intents
-    from entrypoint.common import machine
+def doctor(_: Context) -> None:
+    """Show what this machine has, what each model takes, how fast it is, and which fit."""
+    from builder import doctor as stage_
 
-    choice.show(intents.load(), machine.memory().available)
+    stage_.examine(settings.load())
 
 
 @stage(

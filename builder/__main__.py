@@ -18,7 +18,7 @@ from entrypoint.common.suggestions import did_you_mean
 
 HELP = {"-h", "--help"}
 # Commands of the program in the image, which people look for here.
-INSIDE = ("chat", "battery", "compare", "serve", "notebook", "doctor", "version")
+INSIDE = ("chat", "battery", "compare", "serve", "notebook", "models", "version")
 
 
 class Builder(Program):

@@ -65,7 +65,7 @@ def choose(settings: Settings, baked: Sequence[str]) -> str:
         known, available = intents.load(), machine.memory().available
         if ready := choice.ready(settings.ready_dir, known, available, baked):
             report.say(
-                _("{name} is ready; for others see: ./llmdeploy models").format(name=ready[0])
+                _("{name} is ready; for others see: ./llmdeploy doctor").format(name=ready[0])
             )
             return ready[0]
         if settings.engine != variants.DEFAULT:  # the estimates are of llama.cpp

@@ -18,7 +18,7 @@ from builder.models import intents
 from builder.models.intents import Intent, Models
 from builder.models.probe import Probe
 from builder.stage import report
-from entrypoint.common import catalog, footprint, machine, table
+from entrypoint.common import catalog, footprint, machine
 from entrypoint.common.errors import DownloadFailure, NotEnoughMemory
 from entrypoint.common.language import _
 
@@ -151,29 +151,7 @@ def require(known: Models, name: str, available: int | None) -> None:
         ),
         _("These fit: {names}.").format(names=", ".join(fit[:MENTIONED]))
         if fit
-        else _("See what each takes with: ./llmdeploy models"),
-    )
-
-
-def show(known: Models, available: int | None) -> None:
-    """Print what every model takes and how fast it would be here, better ones first."""
-    rate = bandwidth()
-    head = (_("name"), _("download"), _("memory"), _("tokens a second"), _("fits here"))
-    rows = [
-        (
-            each.intent.name,
-            machine.size(each.download),
-            machine.size(each.memory),
-            f"{each.speed:.0f}",
-            _("unknown") if available is None else _("yes") if each.fits(available) else _("no"),
-        )
-        for each in candidates(known, rate)
-    ]
-    print(table.columns([head, *rows]))
-    report.say(
-        _("estimated: memory reads {rate:.1f} GB/s, {available} are free").format(
-            rate=rate / 1e9, available=machine.size(available)
-        )
+        else _("See what each takes with: ./llmdeploy doctor"),
     )
 
 
@@ -203,7 +181,7 @@ def _too_small(everything: Iterable[Candidate], available: int) -> NotEnoughMemo
             name=least.intent.name,
             memory=machine.size(least.memory),
         ),
-        _("See what each takes with: ./llmdeploy models"),
+        _("See what each takes with: ./llmdeploy doctor"),
     )
 
 

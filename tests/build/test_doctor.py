@@ -1,6 +1,7 @@
 """The doctor with the real engine and models, healthy and not."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from entrypoint.common import catalog
+from builder import doctor
+from builder.settings import Settings
+from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import Catalog
 from entrypoint.common.errors import UnsupportedCpu
 from entrypoint.engines.llamacpp import cpu
@@ -102,3 +105,20 @@ def test_an_engine_of_another_architecture_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedCpu) as caught:
         cpu.chosen(server)
     assert "Exec format error" in caught.value.why
+
+
+def test_the_build_side_measures_what_is_ready(
+    settings: Settings,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Settings, "ready_dir", models)
+    monkeypatch.setattr(doctor, "SECONDS", 4)
+    doctor.examine(settings)
+    shown = capsys.readouterr()
+    lines = {line.split()[0]: line for line in shown.out.splitlines() if line}
+    size = machine.size(catalog.load(models).find(NAME).memory)
+    assert re.search(rf"is ready +{size} +\d+, measured", lines[NAME])
+    assert "about" in lines["qwen3-8b"]
+    assert f"Measuring {NAME}" in shown.err

@@ -258,7 +258,7 @@ def test_a_model_that_the_memory_cannot_hold_is_refused_with_those_that_fit(
         "  It takes 7.0 GiB with a conversation of 8192 tokens, and 6.0 GiB are free.\n"
         "  These fit: small."
     )
-    with pytest.raises(NotEnoughMemory, match=r"weights alone take 1.0 GiB.*\n.*/llmdeploy models"):
+    with pytest.raises(NotEnoughMemory, match=r"weights alone take 1.0 GiB.*\n.*/llmdeploy doctor"):
         choice.require(models, "small", GIB // 2)
     for name, available in (("large", 8 * GIB), ("small", GIB), ("large", None), ("none", 0)):
         choice.require(models, name, available)
@@ -360,17 +360,6 @@ def test_another_engine_gets_the_default_model(
 
 def test_nothing_is_ready_in_an_empty_folder(tmp_path: Path) -> None:
     assert choice.ready(tmp_path, intents.load(), GIB) == []
-
-
-def test_all_models_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    choice.show(intents.load(), 100 << 20)
-    shown = capsys.readouterr()
-    lines = shown.out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [
-        name for name in intents.load().intents if name in intents.locked()
-    ]
-    assert all(line.endswith("no") for line in lines[1:])
-    assert "GB/s, 100 MiB are free" in shown.err
 
 
 def test_a_name_alone_is_no_model_of_ones_own() -> None:
