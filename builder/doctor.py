@@ -26,7 +26,7 @@ SECONDS = 8  # that a model has to load and to answer, alone and beside others
 
 
 @dataclass(frozen=True)
-class Row:
+class Prospect:
     """A model of the table: whether it is `ready` here, and whether its speed was `measured`."""
 
     candidate: Candidate
@@ -65,18 +65,18 @@ def _machine(memory: machine.Memory, rate: float) -> list[tuple[str, str]]:
     ]
 
 
-def _rows(settings: Settings, rate: float, available: int | None) -> Iterator[Row]:
+def _rows(settings: Settings, rate: float, available: int | None) -> Iterator[Prospect]:
     """Yield the models, those that are ready as they are known here."""
     known = _ready(settings)
     room = machine.UNLIMITED if available is None else available
     for each in choice.candidates(intents.load(), rate):
         model = known.get(each.intent.name)
         if model is None:
-            yield Row(each)
+            yield Prospect(each)
             continue
         here = replace(each, memory=model.memory)
         speed = _measured(settings, model) if model.task == "chat" and model.memory <= room else 0
-        yield Row(replace(here, speed=speed or here.speed), ready=True, measured=speed > 0)
+        yield Prospect(replace(here, speed=speed or here.speed), ready=True, measured=speed > 0)
 
 
 def _ready(settings: Settings) -> dict[str, catalog.Model]:
@@ -102,12 +102,12 @@ def _measured(settings: Settings, model: catalog.Model) -> float:
     return float(told["paces"][0]["rate"])
 
 
-def _models(rows: Sequence[Row], available: int | None) -> list[tuple[str, ...]]:
+def _models(rows: Sequence[Prospect], available: int | None) -> list[tuple[str, ...]]:
     head = (_("name"), _("download"), _("memory"), _("tokens a second"), _("fits here"))
     return [head, *(_cells(row, available) for row in rows)]
 
 
-def _cells(row: Row, available: int | None) -> tuple[str, ...]:
+def _cells(row: Prospect, available: int | None) -> tuple[str, ...]:
     each = row.candidate
     speed = _("{n:.0f}, measured") if row.measured else _("about {n:.0f}")
     return (
