@@ -27,7 +27,7 @@ def main() -> None:
     models = models_folder()
     model = catalog.load(models).find(None)
     with closing(open_engine(model, models)) as engine:
-        found = {
+        figures = {
             "threads": machine.threads(),
             **_chat(engine),
             "prefill": [_prefill(engine, text[600 * n :]) for n in range(PLAN["repeats"])],
@@ -35,8 +35,8 @@ def main() -> None:
         }
         helpers = _peak(resource.RUSAGE_CHILDREN)  # such as lscpu: they were gone before the peak
     ended = _peak(resource.RUSAGE_CHILDREN)  # the engine too, if it is a process of its own
-    found["memory"] = _peak(resource.RUSAGE_SELF) + (ended if ended > helpers else 0)
-    print(json.dumps(found))
+    figures["memory"] = _peak(resource.RUSAGE_SELF) + (ended if ended > helpers else 0)
+    print(json.dumps(figures))
 
 
 def _peak(who: int) -> float:

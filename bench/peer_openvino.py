@@ -28,11 +28,11 @@ def main() -> None:
     pipe = genai.LLMPipeline(folder, "CPU", INFERENCE_NUM_THREADS=int(sys.argv[3]))
     pipe.generate(PLAN["question"], _options(1), _show)
     encoded = pipe.get_tokenizer().encode(Path(PLAN["text"]).read_text(encoding="utf-8"))
-    found = {
+    figures = {
         "prefill": [_prefill(pipe, encoded, 300 * n) for n in range(PLAN["repeats"])],
         "decode": [_decode(pipe) for _n in range(PLAN["repeats"])],
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(figures), flush=True)
     os._exit(0)  # unloading takes seconds and shows nothing
 
 

@@ -35,28 +35,28 @@ def main() -> None:
         ours = stack.enter_context(_ours(model.name))
         native = stack.enter_context(_native(model, folder))
         servers = {"llmdeploy": ours, "llama.cpp": native}
-        found: dict[str, dict[str, list[float]]] = {name: {} for name in servers}
+        figures: dict[str, dict[str, list[float]]] = {name: {} for name in servers}
         for _port, _pid in servers.values():
             _load(_port, model.name, 4, 8)
         for _round in range(PLAN["rounds"]):
             for clients in PLAN["levels"]:
                 for name, (port, _pid) in servers.items():
                     for figure, value in _load(port, model.name, clients, PLAN["tokens"]).items():
-                        found[name].setdefault(f"{figure}-{clients}", []).append(value)
+                        figures[name].setdefault(f"{figure}-{clients}", []).append(value)
         for name, (_port, pid) in servers.items():
-            found[name]["memory"] = [memory(pid)]
+            figures[name]["memory"] = [memory(pid)]
         busy = Soak(*ours, model.name, PLAN["soak"]).run(PLAN["clients"])
-    print(json.dumps({"servers": found, "soak": busy}))
+    print(json.dumps({"servers": figures, "soak": busy}))
 
 
 def _load(port: int, model: str, clients: int, tokens: int) -> dict[str, float]:
     """Return what so many clients got, each with two questions."""
-    asked = [
+    exchanges = [
         load.Exchange(load.chat(model, f"Story {number}: tell of the sea.", tokens, seed=number))
         for number in range(2 * clients)
     ]
     begun = time.monotonic()
-    ended = list(load.run(port, clients, asked))
+    ended = list(load.run(port, clients, exchanges))
     seconds = time.monotonic() - begun
     firsts = sorted(each.first for each in ended)
     tokens_made = sum(each.tokens for each in ended)

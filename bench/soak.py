@@ -75,9 +75,9 @@ class Soak:
             if not (settled or self._is_out) and time.monotonic() - self.begun > self.seconds / 10:
                 settled = memory(self.pid)
         striker.join()
-        seen = ("right", "wrong", "hostile", "aborted", "interrupted", "refused", "unanswered")
+        outcomes = ("right", "wrong", "hostile", "aborted", "interrupted", "refused", "unanswered")
         return {
-            **{name: self.counts[name] for name in seen},
+            **{name: self.counts[name] for name in outcomes},
             "blows": [[each.blow, each.ended - each.begun] for each in self.outages],
             "seconds": time.monotonic() - self.begun,
             "settled": settled,
@@ -164,11 +164,11 @@ def answers(port: int, path: str) -> bool:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process started, whichever of its threads did."""
-    found: list[int] = []
+    pids: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread that ended meanwhile
-            found += map(int, path.read_text().split())
-    return found
+            pids += map(int, path.read_text().split())
+    return pids
 
 
 def memory(pid: int) -> float:

@@ -42,11 +42,11 @@ def run_all(settings: Settings, *, fast: bool, docker: bool) -> None:
     """Run linters, lock check and tests; raise CommandFailed naming all that failed."""
     os.chdir(ROOT)
     lock.check(settings)
-    failed = [argv[0] for argv in LINTERS if _linter(argv) != 0]
+    failures = [argv[0] for argv in LINTERS if _linter(argv) != 0]
     if not fast:
         _prepare(settings, docker=docker)
-    failed += _failed(_selections(fast=fast, docker=docker))
-    _require(failed)
+    failures += _failed(_selections(fast=fast, docker=docker))
+    _require(failures)
 
 
 def run_slow(settings: Settings, *, docker: bool) -> None:
@@ -72,9 +72,9 @@ def _failed(selections: Iterable[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _require(failed: Sequence[str]) -> None:
-    if failed:
-        raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failed)))
+def _require(failures: Sequence[str]) -> None:
+    if failures:
+        raise CommandFailed(_("These checks failed: {names}.").format(names=", ".join(failures)))
 
 
 def _linter(argv: Sequence[str]) -> int:

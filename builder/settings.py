@@ -105,8 +105,8 @@ def load(engine: str = "", path: Path = ROOT / "llmdeploy.toml") -> Settings:
     Raises ConfigFailure, also for a base that is not pinned or a mirror that is not there, or
     UsageFailure if there is no such engine.
     """
-    written = tomlfile.record(Settings, tomlfile.read(path), path.name) if path.exists() else None
-    chosen = written or Settings()
+    recorded = tomlfile.record(Settings, tomlfile.read(path), path.name) if path.exists() else None
+    chosen = recorded or Settings()
     chosen = replace(chosen, engine=engine or chosen.engine, mirrors=(*_named(), *chosen.mirrors))
     variants.find(chosen.engine)
     if chosen.base and not PINNED.fullmatch(chosen.base):

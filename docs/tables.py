@@ -88,12 +88,12 @@ FIELD_HEADS = {"en": ("Field", "heeded", "no effect"), "zh": ("字段", "生效"
 def fields(lang: str) -> None:
     """Print what becomes of each field of a request, from the types that requests are read by."""
     unheeded = set(wire.UNHEEDED)
-    head, heeded, ignored = FIELD_HEADS[lang]
+    head, heeded, unused = FIELD_HEADS[lang]
     print(f"| {head} | `/v1/chat/completions` | `/v1/completions` |\n|---|---|---|")
     kinds = (wire.ChatRequest, wire.CompletionRequest)
     names = [{each.name for each in msgspec.structs.fields(kind)} for kind in kinds]
     for name in sorted(names[0] | names[1]):
-        effect = ignored if name in unheeded else heeded
+        effect = unused if name in unheeded else heeded
         cells = (effect if name in known else "-" for known in names)
         print(f"| `{name}` | {' | '.join(cells)} |")
 
@@ -134,9 +134,9 @@ CLIENTS = {
 def clients(lang: str) -> None:
     """Print what real clients tried at a server, as `./llmdeploy clients --record` kept it."""
     os.environ["LLMDEPLOY_LANG"] = lang
-    kept = json.loads(stage.RECORD.read_text(encoding="utf-8"))
-    print(CLIENTS[lang].format(**kept), end="\n\n")
-    print(stage.table([stage.Attempt(**each) for each in kept["attempts"]]))
+    record = json.loads(stage.RECORD.read_text(encoding="utf-8"))
+    print(CLIENTS[lang].format(**record), end="\n\n")
+    print(stage.table([stage.Attempt(**each) for each in record["attempts"]]))
 
 
 MACHINES = (2, 4, 8, 16, 32)  # GiB of memory

@@ -62,5 +62,5 @@ def attempt(package: str, attempts: Mapping[str, Callable[[], None]]) -> None:
             ask()
         except Exception as raised:  # noqa: BLE001 (whatever a client raises is told)
             error = f"{type(raised).__name__}: {raised}"
-        told = {"client": package, "version": version(package), "tried": tried, "error": error}
-        print(json.dumps(told), flush=True)
+        record = {"client": package, "version": version(package), "tried": tried, "error": error}
+        print(json.dumps(record), flush=True)

@@ -23,11 +23,11 @@ def _streamed() -> None:
 
 def _tools() -> None:
     bound = chat.bind_tools([weather], tool_choice="any")
-    said = bound.invoke(QUESTION)
-    (call,) = said.tool_calls[:1]
-    told = ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])
+    reply = bound.invoke(QUESTION)
+    (call,) = reply.tool_calls[:1]
+    result = ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])
     answer = chat.bind_tools([weather], tool_choice="none").invoke(
-        [HumanMessage(QUESTION), said, told]
+        [HumanMessage(QUESTION), reply, result]
     )
     require(holds=answer.content, why="no content")
 

@@ -25,8 +25,8 @@ def _streamed() -> None:
 
 def _tools() -> None:
     weather = FunctionTool.from_defaults(get_weather)
-    said = model.chat_with_tools([weather], QUESTION, tool_required=True)
-    require(holds=model.get_tool_calls_from_response(said), why="no call")
+    reply = model.chat_with_tools([weather], QUESTION, tool_required=True)
+    require(holds=model.get_tool_calls_from_response(reply), why="no call")
 
 
 def _structured() -> None:

@@ -64,8 +64,8 @@ def _tools() -> None:
     message = answer.choices[0].message
     call = message.tool_calls[0]
     require(holds="city" in json.loads(call.function.arguments), why="no argument city")
-    told = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
-    history = [*WEATHER_NOW, message.model_dump(), told]
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+    history = [*WEATHER_NOW, message.model_dump(), result]
     answer = client.chat.completions.create(
         model=MODEL, messages=history, tools=[WEATHER], tool_choice="none", max_tokens=16
     )

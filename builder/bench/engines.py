@@ -86,11 +86,11 @@ def run_all(settings: Settings) -> None:
         "scheduler": partial(_battery, up.on_host(scheduler), together=QUESTIONS),
         "docker": partial(_containers, settings),
     }
-    found = rounds(engines, ROUNDS)
+    runs = rounds(engines, ROUNDS)
     with report.step(_("What the quantization costs")):
         cost = quality.compare(settings, program, scene.native, TEXT, scene.threads)
-    bounds = promises(found, chat)
-    print(page(facts, found, cost, bounds))
+    bounds = promises(runs, chat)
+    print(page(facts, runs, cost, bounds))
     figures.require(bounds)
 
 
@@ -98,13 +98,13 @@ def rounds(
     engines: Mapping[str, Callable[[], Figures]], count: int
 ) -> dict[str, dict[str, list[float]]]:
     """Let each engine measure itself `count` times, in turn; return its figures by round."""
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
+    runs: dict[str, dict[str, list[float]]] = {name: {} for name in engines}
     for number in range(1, count + 1):
         with report.step(_("Round {number} of {all}").format(number=number, all=count)):
             for name, measure in engines.items():
                 for figure, value in measure().items():
-                    found[name].setdefault(figure, []).append(value)
-    return found
+                    runs[name].setdefault(figure, []).append(value)
+    return runs
 
 
 def _prepare(
@@ -132,8 +132,8 @@ def ours(program: up.Program) -> Figures:
     """Return what the program does with its engine: a first token, speeds, memory in MiB."""
     typed = PLAN["question"] + "\n"
     chat = watch([*program.argv, "chat", *LIMIT], env=program.env, typed=typed)
-    found = json.loads(run(_script(program, "ours.py"), env=program.env))
-    return {"first": chat.first, "memory": found["memory"], **_speeds(found)}
+    measures = json.loads(run(_script(program, "ours.py"), env=program.env))
+    return {"first": chat.first, "memory": measures["memory"], **_speeds(measures)}
 
 
 def _native(scene: Scene) -> Figures:
@@ -147,16 +147,16 @@ def _native(scene: Scene) -> Figures:
         [*begin, "-p", str(PLAN["prefill"]), "-n", str(PLAN["decode"]), "-r", str(PLAN["repeats"])]
     )
     prefill, decode = (json.loads(line)["samples_ts"] for line in long.output.splitlines())
-    found = {"prefill": prefill, "decode": decode}
-    return {"first": first.first, "memory": long.memory, **_speeds(found)}
+    speeds = {"prefill": prefill, "decode": decode}
+    return {"first": first.first, "memory": long.memory, **_speeds(speeds)}
 
 
 def _openvino(scene: Scene) -> Figures:
-    seen = watch(
+    process = watch(
         [scene.openvino, SCRIPTS / "peer_openvino.py", SPOKEN, scene.converted, str(scene.threads)]
     )
-    found = json.loads(seen.output.splitlines()[-1])
-    return {"first": seen.first, "memory": seen.memory, **_speeds(found)}
+    speeds = json.loads(process.output.splitlines()[-1])
+    return {"first": process.first, "memory": process.memory, **_speeds(speeds)}
 
 
 def _battery(program: up.Program, **parallel: int) -> Figures:
@@ -197,17 +197,17 @@ def _script(program: up.Program, name: str) -> Command:
     return [program.python, SCRIPTS / name, SPOKEN]
 
 
-def _speeds(found: Mapping[str, list[float]]) -> Figures:
-    return {figure: median(found[figure]) for figure in ("prefill", "decode")}
+def _speeds(rates: Mapping[str, list[float]]) -> Figures:
+    return {figure: median(rates[figure]) for figure in ("prefill", "decode")}
 
 
-def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
+def promises(runs: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
     """Return what must hold, of all that was measured.
 
     `chat` has the tokens of a chat's second question, "new", and those "computed" for it.
     """
-    ours, native, docker = found["llmdeploy"], found[NATIVE], found["docker"]
-    battery = found["battery"]
+    ours, native, docker = runs["llmdeploy"], runs[NATIVE], runs["docker"]
+    battery = runs["battery"]
     return [
         Promise(
             _("decode, ours : native llama.cpp"),
@@ -226,7 +226,7 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
         ),
         Promise(
             _("the same at once by the engine openvino : one after the other by llama.cpp"),
-            figures.ratio(found["scheduler"]["together"], battery["alone"]),
+            figures.ratio(runs["scheduler"]["together"], battery["alone"]),
             high=0.45,
         ),
         Promise(
@@ -245,12 +245,12 @@ def promises(found: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
 
 def page(
     facts: Mapping[str, Any],
-    found: Mapping[str, figures.Runs],
+    runs: Mapping[str, figures.Runs],
     cost: quality.QuantizationCost,
     bounds: Sequence[Promise],
 ) -> str:
     """Return everything as Markdown: the machine, the tables, the promises."""
-    docker = found["docker"]
+    docker = runs["docker"]
     rows = (
         Row("first", _("process start to first token, s"), "{:.2f}"),
         Row("prefill", _("prefill of {n} tokens, tok/s").format(n=PLAN["prefill"]), "{:.0f}"),
@@ -265,7 +265,7 @@ def page(
         (
             machine(facts, ROUNDS),
             figures.table(
-                rows, found["llmdeploy"], {name: found[name] for name in (NATIVE, OPENVINO)}
+                rows, runs["llmdeploy"], {name: runs[name] for name in (NATIVE, OPENVINO)}
             ),
             figures.markdown(
                 [_("`docker run`, hardened"), _("s")],
@@ -303,10 +303,10 @@ def _cost(cost: quality.QuantizationCost) -> str:
         )
     ]
     heads = ["", _("ours : published"), "Q4_0", _("published (Q4_K_M)")]
-    said = _("{count} of {all} answers differ (temperature 0).").format(
+    difference = _("{count} of {all} answers differ (temperature 0).").format(
         count=len(cost.differing), all=len(cost.questions)
     )
-    return "\n\n".join((figures.markdown(heads, lines), said, *_sample(cost)))
+    return "\n\n".join((figures.markdown(heads, lines), difference, *_sample(cost)))
 
 
 def _sample(cost: quality.QuantizationCost) -> Sequence[str]:

@@ -50,19 +50,19 @@ def run_all(settings: Settings) -> None:
             SAVED: partial(_tutorial, slow.python, saved),
             QUANTIZING: partial(_tutorial, slow.python, plain),
         }
-        found = engines.rounds(ways, ROUNDS)
-    bounds = promises(found)
+        measures = engines.rounds(ways, ROUNDS)
+    bounds = promises(measures)
     medians = {
         name: {figure: median(values) for figure, values in runs.items()} | sizes.get(name, {})
-        for name, runs in found.items()
+        for name, runs in measures.items()
     }
     print("\n\n".join((engines.machine(facts, ROUNDS), table(medians), figures.verdicts(bounds))))
     figures.require(bounds)
 
 
-def promises(found: Mapping[str, figures.Runs]) -> list[Promise]:
+def promises(runs: Mapping[str, figures.Runs]) -> list[Promise]:
     """Return what must hold: that it was worth quantizing beforehand."""
-    saved, quantizing = found[SAVED], found[QUANTIZING]
+    saved, quantizing = runs[SAVED], runs[QUANTIZING]
     return [
         Promise(
             _("start of the tutorial's code, from the saved folder : quantizing"),
@@ -77,7 +77,7 @@ def promises(found: Mapping[str, figures.Runs]) -> list[Promise]:
     ]
 
 
-def table(found: Mapping[str, Figures]) -> str:
+def table(measures: Mapping[str, Figures]) -> str:
     """Return the medians as a Markdown table, with a dash for what was not measured."""
     columns = {
         ITREX: _("llmdeploy on ITREX"),
@@ -93,7 +93,7 @@ def table(found: Mapping[str, Figures]) -> str:
         ("image", _("image without weights, MB"), "{:.0f}"),
     )
     lines = [
-        (title, *(form.format(found[name][figure]) if figure in found[name] else "-"
+        (title, *(form.format(measures[name][figure]) if figure in measures[name] else "-"
                   for name in columns))
         for figure, title, form in rows
     ]  # fmt: skip
@@ -103,15 +103,15 @@ def table(found: Mapping[str, Figures]) -> str:
 def _tutorial(python: Path, folder: Path) -> Figures:
     """Run the tutorial's code to its first token."""
     env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(machine.threads())}
-    seen = watch([python, engines.SCRIPTS / "tutorial.py", engines.SPOKEN, folder], env=env)
-    return {"first": seen.first, "memory": seen.memory}
+    process = watch([python, engines.SCRIPTS / "tutorial.py", engines.SPOKEN, folder], env=env)
+    return {"first": process.first, "memory": process.memory}
 
 
 def _image(settings: Settings) -> float:
     """Return the megabytes of the image besides its models."""
     image.require(settings)
-    made = daemon.connect().images.get(settings.image_name)
-    listed = catalog.load(settings.ready_dir)
-    names = made.labels[materials.MODELS].split(",")
-    weights = sum(file.size for name in names for file in listed.find(name).files)
-    return float(made.attrs["Size"] - weights) / 1e6
+    built_image = daemon.connect().images.get(settings.image_name)
+    catalogue = catalog.load(settings.ready_dir)
+    names = built_image.labels[materials.MODELS].split(",")
+    weights = sum(file.size for name in names for file in catalogue.find(name).files)
+    return float(built_image.attrs["Size"] - weights) / 1e6

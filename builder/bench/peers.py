@@ -97,6 +97,6 @@ def _place(settings: Settings, name: str, inputs: Mapping[str, str]) -> Path:
     return settings.cache_dir / "bench" / f"{name}-{receipt.digest(dict(inputs))[:16]}"
 
 
-def _put(made: Path, place: Path) -> None:
+def _put(source: Path, place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    made.rename(place)
+    source.rename(place)

@@ -63,23 +63,23 @@ def compare(
     fetched = published(settings, model)
     with scratch.folder(settings.cache_dir / "bench" / ".quality") as folder:
         other = _alone(folder / "models", model, fetched)
-        found: list[Weights] = []
+        weights_of: list[Weights] = []
         for models, weights in ((settings.ready_dir, ours), (other, fetched)):
-            work = folder / f"answers-{len(found)}"
+            work = folder / f"answers-{len(weights_of)}"
             lines = _answers(program, models, work)
             perplexity = _perplexity(native, weights, text, threads, work / "perplexity.log")
             answers = tuple(line["turns"][0]["answer"] for line in lines)
-            found.append(Weights(weights.stat().st_size, perplexity, answers))
-    mine, theirs = found
+            weights_of.append(Weights(weights.stat().st_size, perplexity, answers))
+    mine, theirs = weights_of
     return QuantizationCost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
 
 
 def estimate(output: str) -> float:
     """Return the perplexity that llama-perplexity tells at its end; raise CommandFailed if none."""
-    found = re.search(r"Final estimate: PPL = ([0-9.]+)", output)
-    if found is None:
+    line = re.search(r"Final estimate: PPL = ([0-9.]+)", output)
+    if line is None:
         raise CommandFailed(_("llama-perplexity gave no estimate."), output[-1000:])
-    return float(found[1])
+    return float(line[1])
 
 
 def published(settings: Settings, model: Model) -> Path:
@@ -111,6 +111,6 @@ def _answers(program: up.Program, models: Path, output: Path) -> Sequence[dict[s
 
 
 def _perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path) -> float:
-    given: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "-t", str(threads)]
-    run((native / "llama-perplexity", *given), log=log)  # it tells its estimate in its log
+    options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "-t", str(threads)]
+    run((native / "llama-perplexity", *options), log=log)  # it tells its estimate in its log
     return estimate(log.read_text(encoding="utf-8"))

@@ -38,16 +38,16 @@ def run_all(settings: Settings) -> None:
         minutes=PLAN["soak"] // 60
     )):  # fmt: skip
         script = engines.SCRIPTS / "serve.py"
-        found = json.loads(run([program.python, script, json.dumps(PLAN)], env=program.env))
-    bounds = promises(found)
-    print("\n\n".join((table(found), soak(found["soak"]), figures.verdicts(bounds))))
+        measures = json.loads(run([program.python, script, json.dumps(PLAN)], env=program.env))
+    bounds = promises(measures)
+    print("\n\n".join((table(measures), soak(measures["soak"]), figures.verdicts(bounds))))
     figures.require(bounds)
 
 
-def promises(found: Found) -> list[Promise]:
+def promises(measures: Found) -> list[Promise]:
     """Return what must hold of all that bench/serve.py found."""
-    ours, native = (found["servers"][name] for name in ("llmdeploy", engines.NATIVE))
-    busy = found["soak"]
+    ours, native = (measures["servers"][name] for name in ("llmdeploy", engines.NATIVE))
+    busy = measures["soak"]
     return [
         *(
             Promise(
@@ -83,7 +83,7 @@ def promises(found: Found) -> list[Promise]:
     ]
 
 
-def table(found: Found) -> str:
+def table(measures: Found) -> str:
     """Return the figures of both servers at each level as a Markdown table."""
     rows = [
         Row(f"{figure}-{clients}", title.format(clients=clients), form)
@@ -96,17 +96,17 @@ def table(found: Found) -> str:
         )
     ]
     rows.append(Row("memory", _("memory, MiB"), "{:.0f}"))
-    servers = found["servers"]
+    servers = measures["servers"]
     return figures.table(rows, servers["llmdeploy"], {engines.NATIVE: servers[engines.NATIVE]})
 
 
 def soak(busy: Found) -> str:
     """Return in a sentence what happened in the busy time."""
-    told = {**busy, "clients": PLAN["clients"], "minutes": busy["seconds"] / 60}
-    told["back"] = ", ".join(f"{blow} {seconds:.1f} s" for blow, seconds in busy["blows"])
+    values = {**busy, "clients": PLAN["clients"], "minutes": busy["seconds"] / 60}
+    values["back"] = ", ".join(f"{blow} {seconds:.1f} s" for blow, seconds in busy["blows"])
     return _(
         "{minutes:.0f} minutes with {clients} clients: {right} right answers, {aborted} hung up,"
         " {hostile} hostile and refused, {interrupted} told to come again while the engine was"
         " loaded, {wrong} wrong, {refused} refused, {unanswered} not answered; the engine was back"
         " after {back}; {settled:.0f} MiB after a tenth of it, {memory:.0f} MiB at its end."
-    ).format(**told)
+    ).format(**values)

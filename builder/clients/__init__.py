@@ -70,12 +70,12 @@ def run_all(settings: Settings, model: str, *, record: bool) -> None:
         pythons = {each: environments.python(settings, each) for each in PYTHON}
         modules = environments.node(settings)
     program = up.on_host(settings)
-    chosen = catalog.load(settings.ready_dir).find(model or None)
-    weights = settings.ready_dir / chosen.name / chosen.files[0].path
+    entry = catalog.load(settings.ready_dir).find(model or None)
+    weights = settings.ready_dir / entry.name / entry.files[0].path
     attempts: list[Attempt] = []
-    with report.step(_("Asking {name}").format(name=chosen.name)), serving(program, chosen) as base:
-        told = {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": KEY, "MODEL": chosen.name}
-        env = {**OFFLINE, **told, "WEIGHTS": str(weights)}
+    with report.step(_("Asking {name}").format(name=entry.name)), serving(program, entry) as base:
+        address = {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": KEY, "MODEL": entry.name}
+        env = {**OFFLINE, **address, "WEIGHTS": str(weights)}
         for lock, names in PYTHON.items():
             for name in names:
                 attempts += attempt([pythons[lock], PROGRAMS / f"{name}.py"], env)
@@ -83,7 +83,7 @@ def run_all(settings: Settings, model: str, *, record: bool) -> None:
             attempts += attempt(["node", _beside(modules, name)], env)
     print(table(attempts))
     if record:
-        _keep(attempts, chosen.name)
+        _keep(attempts, entry.name)
     if failed := [f"{each.client}: {each.tried}" for each in attempts if each.error]:
         raise CommandFailed(_("These do not work: {names}.").format(names=", ".join(failed)))
 
@@ -97,8 +97,8 @@ def attempt(argv: Sequence[str | Path], env: Mapping[str, str]) -> list[Attempt]
     except CommandFailed as failure:
         return [Attempt(name, "", "", failure.why.strip().rpartition("\n")[2] or failure.what)]
     # What else a client prints is not for us.
-    told = [Attempt(**json.loads(line)) for line in lines if line.startswith('{"client":')]
-    return told or [Attempt(name, "", "", _("It tried nothing."))]
+    records = [Attempt(**json.loads(line)) for line in lines if line.startswith('{"client":')]
+    return records or [Attempt(name, "", "", _("It tried nothing."))]
 
 
 def table(attempts: Sequence[Attempt]) -> str:
@@ -153,8 +153,8 @@ def _beside(modules: Path, name: str) -> Path:
 
 def _keep(attempts: Sequence[Attempt], model: str) -> None:
     day = datetime.now(UTC).date().isoformat()
-    told = {"day": day, "version": __version__, "model": model}
-    content = {**told, "attempts": [asdict(each) for each in attempts]}
+    head = {"day": day, "version": __version__, "model": model}
+    content = {**head, "attempts": [asdict(each) for each in attempts]}
     text = json.dumps(content, ensure_ascii=False, indent=1)
     RECORD.write_text(f"{text}\n", encoding="utf-8")
 

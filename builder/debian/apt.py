@@ -116,16 +116,16 @@ class Suite:
     def _uris(self, task: str, names: Sequence[str]) -> list[tuple[str, str]]:
         """Return archive and path of what `apt-get TASK` would fetch."""
         words = ["--print-uris", "-qq", "-y", "--no-install-recommends", *self._options]
-        said = run(["apt-get", task, *words, *names])
-        return [_split(address) for address, _name, _size in URI.findall(said)]
+        listing = run(["apt-get", task, *words, *names])
+        return [_split(address) for address, _name, _size in URI.findall(listing)]
 
     def _described(
         self, keys: Mapping[tuple[str, str], object]
     ) -> Iterator[tuple[str, Mapping[str, str]]]:
         archives = {path: archive for archive, path in keys}
         names = {Path(path).name.partition("_")[0] for path in archives}
-        said = run(["apt-cache", "show", *self._options, *sorted(names)])
-        for paragraph in said.split("\n\n"):
+        listing = run(["apt-cache", "show", *self._options, *sorted(names)])
+        for paragraph in listing.split("\n\n"):
             fields = dict(re.findall(r"^(\S+): (.*)$", paragraph, re.MULTILINE))
             if archive := archives.get(fields.get("Filename", "")):
                 yield archive, fields
@@ -145,9 +145,9 @@ def suite(name: str, architecture: str) -> Iterator[Suite]:
         for each in ("lists/partial", "cache/archives/partial"):
             (state / each).mkdir(parents=True)
         (state / "status").touch()
-        signed = f" signed-by={KEYRING}" if KEYRING.exists() else ""
+        keyring = f" signed-by={KEYRING}" if KEYRING.exists() else ""
         sources = [
-            f"deb [arch={architecture}{signed}] {address} {name}{suffix} main\n"
+            f"deb [arch={architecture}{keyring}] {address} {name}{suffix} main\n"
             for archive, suffixes in ARCHIVES.items()
             for address in known[archive]
             for suffix in suffixes

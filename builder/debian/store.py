@@ -71,7 +71,7 @@ def _fetch(settings: Settings, missing: Sequence[Package], store: Path, work: Pa
     for file in files.values():
         file.parent.mkdir()
     apt.fetch({file: package for package, file in files.items()})
-    lost = []
+    unavailable = []
     for package, file in files.items():
         if not file.exists() or receipt.sha256(file) != package.sha256:
             file.unlink(missing_ok=True)
@@ -82,25 +82,25 @@ def _fetch(settings: Settings, missing: Sequence[Package], store: Path, work: Pa
                 sha256=package.sha256,
                 size=package.size,
             ):
-                lost.append(package)
-    if lost:
-        _download_today(lost, work)
-        for package in lost:
+                unavailable.append(package)
+    if unavailable:
+        _download_today(unavailable, work)
+        for package in unavailable:
             (stand_in,) = work.glob(f"{package.name}_*.deb")
             stand_in.rename(files[package].with_name(stand_in.name))
     for package, file in files.items():
         file.parent.rename(_place(store, package))
 
 
-def _download_today(lost: Sequence[Package], folder: Path) -> None:
+def _download_today(unavailable: Sequence[Package], folder: Path) -> None:
     """Fetch today's versions of packages into `folder`; raise DownloadFailure."""
     try:
         with apt.suite(lock.intent().suite, lock.architecture()) as suite:
-            suite.current([package.name for package in lost], folder)
+            suite.current([package.name for package in unavailable], folder)
     except CommandFailed as failure:
         raise DownloadFailure(
             _("Nobody delivers the locked Debian packages: {names}.").format(
-                names=", ".join(f"{each.name} {each.version}" for each in lost)
+                names=", ".join(f"{each.name} {each.version}" for each in unavailable)
             ),
             f"{failure.what} {failure.why}".strip(),
             _('Name a mirror of Debian in llmdeploy.toml: mirrors = ["https://..."]'),

@@ -39,8 +39,8 @@ ANSWER_SECONDS = 10
 def specs(intent: Path) -> list[str]:
     """Return the packages that an environment.yml asks for; raise ConfigFailure if it has none."""
     try:
-        found = yaml.safe_load(intent.read_text("utf-8"))["dependencies"]
-        return [str(rattler.MatchSpec(spec, strict=True)) for spec in found]
+        names = yaml.safe_load(intent.read_text("utf-8"))["dependencies"]
+        return [str(rattler.MatchSpec(spec, strict=True)) for spec in names]
     except (yaml.YAMLError, KeyError, TypeError, InvalidMatchSpecError) as error:
         raise ConfigFailure(
             _("{path} has no list of conda packages under dependencies.").format(path=intent),

@@ -115,11 +115,11 @@ def verify(variant: Variant, tarball: Path, place: Path) -> None:
 
 def require_python(variant: Variant, python: Path) -> None:
     """Raise UsageFailure if the wheels of `variant` are for another version of Python."""
-    found = run([python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"]).strip()
-    if variant.python not in ("", found):
+    version = run([python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"]).strip()
+    if variant.python not in ("", version):
         raise UsageFailure(
             _("The environment {name} needs Python {wanted}, and would have {found}.").format(
-                name=variant.environment, wanted=variant.python, found=found
+                name=variant.environment, wanted=variant.python, found=version
             ),
             next=_("Lock such a Python in env/debian.in and env/environment.yml."),
         )
@@ -127,8 +127,10 @@ def require_python(variant: Variant, python: Path) -> None:
 
 def is_restored(path: Path) -> bool:
     """Tell whether the environment came from a tarball that somebody chose, and still stands."""
-    made = receipt.read(path)
-    return bool(made and made["source"] == "tarball" and receipt.current(path, made["inputs"]))
+    record = receipt.read(path)
+    return bool(
+        record and record["source"] == "tarball" and receipt.current(path, record["inputs"])
+    )
 
 
 def _link(settings: Settings, origins: tuple[Origin, ...], prefix: Path) -> Origin:
@@ -165,7 +167,7 @@ def _temporary_files(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _pack(prefix: Path, packed: Path, name: str) -> None:
+def _pack(prefix: Path, target: Path, name: str) -> None:
     """Let conda-pack lay out what the environment `name` keeps of `prefix`; make it repeat."""
     try:
         environment = conda_pack.CondaEnv.from_prefix(str(prefix))
@@ -175,29 +177,29 @@ def _pack(prefix: Path, packed: Path, name: str) -> None:
             if file.file_mode == "unknown" and not _names(Path(file.source), prefix):
                 file.file_mode = None  # else conda-unpack would read and write it in vain
         # Not straight into a folder: conda-pack 0.9.2 then takes a full disk for success.
-        with _temporary_files(packed.parent):
-            tarball = Path(environment.pack(output=f"{packed}.tar"))
+        with _temporary_files(target.parent):
+            tarball = Path(environment.pack(output=f"{target}.tar"))
     except conda_pack.CondaPackException as error:
         raise CommandFailed(_("conda-pack refuses the environment."), str(error)) from None
-    archive.extract(tarball, packed)
+    archive.extract(tarball, target)
     tarball.unlink()
     for path in (prefix / "conda-meta").glob("*.json"):
         record = json.loads(path.read_text())
         texts = Path(record["extracted_package_dir"], "info", "licenses")
         if texts.is_dir():
-            shutil.copytree(texts, packed / "share" / "licenses" / record["name"])
-    for path in (packed / "conda-meta").glob("*.json"):
-        kept = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
-        path.write_text(json.dumps({**kept, "files": []}, indent=1, sort_keys=True) + "\n")
-    for path in _packages(packed).glob("*.dist-info/RECORD"):
+            shutil.copytree(texts, target / "share" / "licenses" / record["name"])
+    for path in (target / "conda-meta").glob("*.json"):
+        fields = {key: value for key, value in json.loads(path.read_text()).items() if key in KEPT}
+        path.write_text(json.dumps({**fields, "files": []}, indent=1, sort_keys=True) + "\n")
+    for path in _packages(target).glob("*.dist-info/RECORD"):
         path.write_text(SCRIPT.sub(r"\1,,", path.read_text()))
     # The image is read-only: bytecode is made now, valid whatever the time of its source. Where
     # it lies in the image is written into it; Python corrects that elsewhere.
     run(
         [
-            *(packed / "bin" / "python", "-m", "compileall", "-q", "-f"),
-            *("-j0", "--invalidation-mode", "unchecked-hash", "-s", packed, "-p", "/opt/llmdeploy"),
-            _packages(packed).parent,
+            *(target / "bin" / "python", "-m", "compileall", "-q", "-f"),
+            *("-j0", "--invalidation-mode", "unchecked-hash", "-s", target, "-p", "/opt/llmdeploy"),
+            _packages(target).parent,
         ],
         # The order of frozen sets is written into bytecode; the rest is what a person may have set.
         env={"PYTHONHASHSEED": "0", "PYTHONPATH": "", "PYTHONOPTIMIZE": ""},
@@ -209,8 +211,8 @@ def _names(file: Path, prefix: Path) -> bool:
 
 
 def _packages(prefix: Path) -> Path:
-    (found,) = prefix.glob("lib*/python3.*/site-packages")
-    return found
+    (folder,) = prefix.glob("lib*/python3.*/site-packages")
+    return folder
 
 
 def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:

@@ -56,14 +56,14 @@ def strip(packages: Path) -> None:
 
 def _missing(libraries: Iterable[Path], kernels: Path) -> list[str]:
     """Return the names that `libraries` take from NVIDIA's libraries and from torch's `kernels`."""
-    wanted: set[str] = set()
+    undefined: set[str] = set()
     own: set[str] = set()
     for library in libraries:
-        wanted |= _symbols(library, "--undefined-only")
+        undefined |= _symbols(library, "--undefined-only")
         own |= _symbols(library, "--defined-only")
     elsewhere = _symbols(kernels, "--defined-only") - own
     return sorted(
-        {name.partition("@")[0] for name in wanted if NVIDIA.search(name) or name in elsewhere}
+        {name.partition("@")[0] for name in undefined if NVIDIA.search(name) or name in elsewhere}
     )
 
 
@@ -88,7 +88,9 @@ def _amend(record: Path, packages: Path) -> None:
     """Let pip's list of torch's files tell what is there now; what was changed loses its hash."""
     lines = record.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if (packages / line.partition(",")[0]).exists()]
-    changed = f"{record.parent.name}/METADATA"
-    kept = [f"{changed},," if line.startswith(changed) else line for line in kept]
-    added = [f"torch/lib/{name},," for name in (STANDIN, *NEEDED)]
-    record.write_text("".join(f"{line}\n" for line in sorted({*kept, *added})), encoding="utf-8")
+    metadata = f"{record.parent.name}/METADATA"
+    kept = [f"{metadata},," if line.startswith(metadata) else line for line in kept]
+    additions = [f"torch/lib/{name},," for name in (STANDIN, *NEEDED)]
+    record.write_text(
+        "".join(f"{line}\n" for line in sorted({*kept, *additions})), encoding="utf-8"
+    )

@@ -76,8 +76,8 @@ def channel(settings: Settings) -> str:
 
 def parts(prefix: Path) -> list[dict[str, Any]]:
     """Return for a receipt the Debian packages of which files lie in the environment `prefix`."""
-    listed = prefix / PARTS
-    return json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
+    listing = prefix / PARTS
+    return json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
 
 
 def _key(packages: Iterable[Package | Deb], environment: str) -> str:
@@ -121,16 +121,16 @@ def _package(debs: Sequence[Deb], folder: Path, environment: str, build: str) ->
     for owner in inside:
         (info / "licenses" / owner).mkdir(parents=True)
         shutil.copy(debian / "usr/share/doc" / owner / "copyright", info / "licenses" / owner)
-    listed = json.dumps([_part(each) for each in debs if each.name in inside], indent=1)
-    (info / "licenses" / LIST).write_text(listed + "\n")
+    listing = json.dumps([_part(each) for each in debs if each.name in inside], indent=1)
+    (info / "licenses" / LIST).write_text(listing + "\n")
     _write(root, info, folder, build)
 
 
 def _files(debian: Path, environment: str) -> dict[str, Path]:
     """Return the files of the package: the path below the prefix, and where it is in `debian`."""
     sources = [debian / "usr/bin" / SHORT, *(debian / STDLIB).rglob("*")]
-    named = {str(each.relative_to(debian / "usr")): each for each in sources if each.is_file()}
-    own = {target: named[target] for target in sorted(named) if trim.kept(target, environment)}
+    places = {str(each.relative_to(debian / "usr")): each for each in sources if each.is_file()}
+    own = {target: places[target] for target in sorted(places) if trim.kept(target, environment)}
     return own | {f"lib/{name}": source for name, source in _libraries(debian, own.values())}
 
 
@@ -140,8 +140,8 @@ def _libraries(debian: Path, sources: Iterable[Path]) -> Iterator[tuple[str, Pat
     names: set[str] = set()
     waiting = [source for source in sources if _is_elf(source)]
     while waiting:
-        needed = run([PATCHELF, "--print-needed", waiting.pop()]).split()
-        for name in {each for each in needed if not SYSTEM.fullmatch(each)} - names:
+        libraries = run([PATCHELF, "--print-needed", waiting.pop()]).split()
+        for name in {each for each in libraries if not SYSTEM.fullmatch(each)} - names:
             names.add(name)
             waiting.append(known[name])
     yield from ((name, known[name].resolve()) for name in sorted(names))

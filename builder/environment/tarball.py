@@ -53,19 +53,21 @@ def restore(
         if receipt.current(record, inputs):
             report.say(_("nothing changed"))
             return
-        packed = file or _fetch(settings, urls, str(expected))
+        archive_file = file or _fetch(settings, urls, str(expected))
         report.say(_("unpacking"))
-        archive.extract(packed, work / "restored")
-        _inspect(work / "restored", packed)
+        archive.extract(archive_file, work / "restored")
+        _inspect(work / "restored", archive_file)
         if variant.compiled and not any(
             work.glob(f"restored/lib/python3*/site-packages/{variant.package}")
         ):
             raise UsageFailure(
-                _("{path} is an environment without the inference engine.").format(path=packed),
+                _("{path} is an environment without the inference engine.").format(
+                    path=archive_file
+                ),
                 _("No image could be built from it."),
                 _("To restore it as it is: ./llmdeploy unpack-env FILE --dest DIR"),
             )
-        _require_fit(variant, work / "restored", packed)
+        _require_fit(variant, work / "restored", archive_file)
         archive.write_tar(work / "restored", work / target.name)
         report.say(_("trying it in another place"))
         condaenv.verify(variant, work / target.name, work / "elsewhere")
@@ -132,8 +134,8 @@ def unpacked(settings: Settings) -> Path:
     Raises StageMissing if it has not been built, and what `unpack` raises.
     """
     name = settings.variant.environment
-    built = receipt.read(settings.packed_receipt)
-    if built is None or not receipt.current(settings.packed_receipt, built["inputs"]):
+    record = receipt.read(settings.packed_receipt)
+    if record is None or not receipt.current(settings.packed_receipt, record["inputs"]):
         raise StageMissing(
             _("The environment {name} has not been built.").format(name=name),
             next=_("Run first: ./llmdeploy {task}").format(task=f"build-env {name}"),
@@ -212,20 +214,18 @@ def _fetch(settings: Settings, urls: Sequence[str], sha256: str) -> Path:
     return target
 
 
-def _inspect(prefix: Path, packed: Path) -> None:
-    needed = ("bin/python", "bin/conda-unpack", "conda-meta")
-    missing = [name for name in needed if not (prefix / name).exists()]
+def _inspect(prefix: Path, file: Path) -> None:
+    parts = ("bin/python", "bin/conda-unpack", "conda-meta")
+    missing = [name for name in parts if not (prefix / name).exists()]
     if place := _bound(prefix):
         raise UsageFailure(
-            _("{path} was packed for {place} and works there only.").format(
-                path=packed, place=place
-            ),
+            _("{path} was packed for {place} and works there only.").format(path=file, place=place),
             _("conda-pack --dest-prefix sets all paths, and leaves no list of them."),
             _("Restore it there, or pack it again without --dest-prefix."),
         )
     if missing:
         raise UsageFailure(
-            _("{path} is not an environment packed by conda-pack.").format(path=packed),
+            _("{path} is not an environment packed by conda-pack.").format(path=file),
             _("It lacks {names}.").format(names=", ".join(missing)),
             _("Pack it with: conda-pack --prefix DIR --output FILE.tar.gz"),
         )
@@ -244,7 +244,7 @@ def _bound(prefix: Path) -> Path | None:
     return None
 
 
-def _require_fit(variant: Variant, prefix: Path, packed: Path) -> None:
+def _require_fit(variant: Variant, prefix: Path, file: Path) -> None:
     """Raise UsageFailure unless an environment has the Python and the torch that its engine needs.
 
     Nothing of it is imported for that: with another torch the engine would lack some symbol.
@@ -254,17 +254,17 @@ def _require_fit(variant: Variant, prefix: Path, packed: Path) -> None:
     versions = {each.name: each.version for each in packages}
     python = library.name.removeprefix("python")
     torch = versions.get("torch", "0").partition("+")[0]
-    for name, version, needed in (
+    for name, version, requirement in (
         ("Python", python, variant.python),
         ("torch", torch, variant.torch),
     ):
-        if needed not in ("", version):
+        if requirement not in ("", version):
             raise UsageFailure(
                 _("{path} does not fit the engine {engine}.").format(
-                    path=packed, engine=variant.engine
+                    path=file, engine=variant.engine
                 ),
                 _("That needs {name} {wanted}, and this has {found}.").format(
-                    name=name, wanted=needed, found=version
+                    name=name, wanted=requirement, found=version
                 ),
                 _("Build it from its lock: ./llmdeploy build-env {name}").format(
                     name=variant.environment

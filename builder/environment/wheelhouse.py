@@ -40,12 +40,12 @@ def locked(settings: Settings, python: Path) -> Path:
     """
     # To the last number: a lock may have one wheel for 3.11.2 and another for 3.11.15.
     version = run([python, "-c", "import platform; print(platform.python_version())"]).strip()
-    with _requirements(settings) as wanted:
-        place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(wanted)[:16]}"
+    with _requirements(settings) as requirements:
+        place = settings.cache_dir / "wheels" / f"{version}-{receipt.sha256(requirements)[:16]}"
         if not place.is_dir():
             with scratch.folder(place.with_name(f".{place.name}")) as folder:
                 wheels = folder / "wheels"
-                pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", wanted)
+                pip(python, "download", *LOCKED, "--dest", wheels, "--requirement", requirements)
                 wheels.rename(place)
     return place
 
@@ -78,7 +78,7 @@ def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path
     Nothing but these places is asked. Raises HashMismatch if a kept wheel was changed; it is
     thrown away, so that the next run fetches it again.
     """
-    with _requirements(settings, built) as wanted:
+    with _requirements(settings, built) as requirements:
         try:
             pip(
                 python,
@@ -88,7 +88,7 @@ def install(settings: Settings, python: Path, wheels: Path, built: Sequence[Path
                     for place in (wheels, *(each.parent for each in built))
                     for word in ("--find-links", place)
                 ),
-                *("--requirement", wanted),
+                *("--requirement", requirements),
             )
         except HashMismatch:
             shutil.rmtree(wheels)
@@ -122,10 +122,10 @@ def _requirements(settings: Settings, built: Sequence[Path] = ()) -> Iterator[Pa
     for wheel in built:
         name, version, *__ = wheel.name.split("-")
         text += f"{name}=={version} --hash=sha256:{receipt.sha256(wheel)}\n"
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
-        wanted.write(text)
-        wanted.flush()
-        yield Path(wanted.name)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(text)
+        file.flush()
+        yield Path(file.name)
 
 
 def sources(folder: Path, engine: str) -> tuple[Path, Path]:

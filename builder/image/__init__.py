@@ -34,13 +34,13 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
     Raises StageMissing if one of these is not there, UnknownModel, and what the engine raises.
     """
     environment = finished(settings.packed_receipt, f"build-env {settings.variant.environment}")
-    chosen = _choose(settings, models)
+    catalogue = _choose(settings, models)
     with report.step(_("Image {name}").format(name=settings.image_name)):
         client = daemon.connect()
         tarball = environment["outputs"][settings.packed.name]["sha256"]
         debs = [] if settings.base else base.packages(settings, environment["packages"])
-        about = Bill(debs, environment, chosen)
-        stack = list(layers.plan(settings, debs, tarball, chosen, about))
+        about = Bill(debs, environment, catalogue)
+        stack = list(layers.plan(settings, debs, tarball, catalogue, about))
         recipe = dockerfile.render(
             dockerfile.FILE.read_text(encoding="utf-8"),
             settings.base,
@@ -49,16 +49,16 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
         inputs = {layer.name: receipt.digest(dict(layer.inputs)) for layer in stack}
         inputs["Dockerfile"] = receipt.digest(recipe)
         folder = settings.image_dir
-        made = _labels(client, settings.image_name).get(INPUTS) == receipt.digest(inputs)
+        is_labelled = _labels(client, settings.image_name).get(INPUTS) == receipt.digest(inputs)
         # Another checkout may have made the image; this one's folder tells about it too.
-        if made and receipt.current(folder / "receipt.json", inputs):
+        if is_labelled and receipt.current(folder / "receipt.json", inputs):
             report.say(_("nothing changed"))
             return
         for layer in stack:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
         shutil.copy(folder / "roots/code" / bill.PLACE, folder / "sbom.json")
-        labels = materials.labels(chosen, about.unlocked, settings.base) | {
+        labels = materials.labels(catalogue, about.unlocked, settings.base) | {
             INPUTS: receipt.digest(inputs)
         }
         _stack(settings, folder, labels)
@@ -123,8 +123,8 @@ def _choose(settings: Settings, names: Sequence[str] | None) -> Catalog:
     for model in models:
         record = settings.ready_dir / model.name / "receipt.json"
         finished(record, settings.task(f"quantize {model.name}"))
-    kept = [model.name for model in models]
-    default = everything.default if everything.default in kept else kept[0]
+    model_names = [model.name for model in models]
+    default = everything.default if everything.default in model_names else model_names[0]
     return replace(everything, default=default, models=models)
 
 

@@ -51,19 +51,19 @@ def audit(settings: Settings, database: Path | None) -> None:
     parts = [part(each) for each in bill["components"]]
     lock.tell_replaced()
     records = list(_records(database)) if database else []
-    seen = {each["package"]["ecosystem"] for record in records for each in record["affected"]}
-    if unchecked := [each.name for each in parts if each.ecosystem not in seen]:
+    covered = {each["package"]["ecosystem"] for record in records for each in record["affected"]}
+    if unchecked := [each.name for each in parts if each.ecosystem not in covered]:
         report.say(
             _("not checked, as the database does not cover them: {names}").format(
                 names=", ".join(unchecked)
             )
         )
-    found = [line for each in parts for record in records if (line := _finding(each, record))]
-    for line in found:
+    lines = [line for each in parts for record in records if (line := _finding(each, record))]
+    for line in lines:
         print(line)
-    if found:
+    if lines:
         raise Vulnerable(
-            _("Known vulnerabilities: {count}.").format(count=len(found)),
+            _("Known vulnerabilities: {count}.").format(count=len(lines)),
             next=_("Renew the locks (./llmdeploy lock --renew) and build the image again."),
         )
     report.say(_("no known vulnerability in what was checked"))

@@ -112,8 +112,8 @@ def building_client() -> Client:
 def clients() -> list[Path]:
     """Return all docker command lines on PATH, in its order."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    found = (shutil.which("docker", path=folder) for folder in folders if folder)
-    return list(dict.fromkeys(Path(path) for path in found if path))
+    paths = (shutil.which("docker", path=folder) for folder in folders if folder)
+    return list(dict.fromkeys(Path(path) for path in paths if path))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -126,8 +126,8 @@ def _chosen_by_hand() -> bool:
     """Tell whether the user named another engine than this machine's own."""
     from docker.context.config import get_current_context_name
 
-    named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
-    return bool(named) or get_current_context_name() != "default"
+    host = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+    return bool(host) or get_current_context_name() != "default"
 
 
 def _install() -> None:

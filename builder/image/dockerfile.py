@@ -25,11 +25,11 @@ def render(template: str, base: str, models: Sequence[str]) -> str:
 
 
 def _replace(place: re.Pattern[str], new: str, text: str) -> str:
-    replaced, count = place.subn(new, text)
+    result, count = place.subn(new, text)
     if count != 1:
         raise ConfigFailure(
             _("{path} cannot be filled in.").format(path=FILE.relative_to(ROOT)),
             _("The place of the base or of the models is not where this program looks."),
             _("Restore it: git checkout {path}").format(path=FILE.relative_to(ROOT)),
         )
-    return replaced
+    return result

@@ -60,7 +60,7 @@ class Layer:
 
 
 def plan(
-    settings: Settings, debs: Sequence[Deb], environment: str, chosen: Catalog, about: Bill
+    settings: Settings, debs: Sequence[Deb], environment: str, catalogue: Catalog, about: Bill
 ) -> Iterator[Layer]:
     """Yield the layers from bottom to top.
 
@@ -79,7 +79,7 @@ def plan(
         laying | relocating | {"env": environment},
         lambda root: _environment(tarball, root),
     )
-    for model in chosen.models:
+    for model in catalogue.models:
         yield _model(settings, model, laying)
     python = settings.image_dir / "roots/env" / PREFIX / "bin/python3"
     yield Layer(
@@ -89,12 +89,12 @@ def plan(
     )
     program = {
         "program": _digest([ROOT / "pyproject.toml", *_sources()]),
-        "catalog": receipt.digest(dataclasses.asdict(chosen)),
+        "catalog": receipt.digest(dataclasses.asdict(catalogue)),
         "env": environment,
     }
 
     def fill(root: Path) -> None:
-        _program(root, python, chosen, settings.variant)
+        _program(root, python, catalogue, settings.variant)
         place = root / bill.PLACE
         place.parent.mkdir(parents=True)
         place.write_text(about.text(), encoding="utf-8")
@@ -114,11 +114,11 @@ def write(folder: Path, layer: Layer) -> None:
     tar.parent.mkdir(parents=True, exist_ok=True)
     root.parent.mkdir(parents=True, exist_ok=True)
     with scratch.folder(folder / "scratch") as work:
-        filled = work / layer.name
-        filled.mkdir()
-        layer.fill(filled)
-        archive.write_tar(filled, tar)
-        filled.rename(root)
+        content = work / layer.name
+        content.mkdir()
+        layer.fill(content)
+        archive.write_tar(content, tar)
+        content.rename(root)
     receipt.write(record, layer.inputs, [tar])
 
 
@@ -149,7 +149,7 @@ def _data(packages: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> None:
+def _program(root: Path, python: Path, catalogue: Catalog, variant: Variant) -> None:
     """Install the wheel as bytecode, its command, and the list of this image's models."""
     packages = _packages(root, python)
     with tempfile.TemporaryDirectory() as work:
@@ -170,9 +170,9 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
     # The image is read-only, so bytecode is made here; it stands for its source, without docstrings
     # and columns, as each change of the program sends this layer again.
     compiler = ["-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", "-o", "2"]
-    placed = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    options = ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
     repeat = {"PYTHONHASHSEED": "0"}  # the order of frozen sets is written into bytecode
-    run([python, *compiler, *placed, packages], env=repeat)
+    run([python, *compiler, *options, packages], env=repeat)
     for source in packages.rglob("*.py"):
         source.unlink()
     command = root / PREFIX / "bin/llmdeploy"
@@ -180,7 +180,7 @@ def _program(root: Path, python: Path, chosen: Catalog, variant: Variant) -> Non
     command.write_text(SCRIPT)
     command.chmod(0o755)
     (root / "models").mkdir()
-    catalog.dump(chosen, root / "models")
+    catalog.dump(catalogue, root / "models")
     if variant.kernel:
         _register_kernel(root, variant.kernel)
 
@@ -208,9 +208,9 @@ def _settled() -> Iterator[Path]:
 
 def _sources() -> Iterator[Path]:
     """Yield the files that the layer of the code is made of."""
-    settled = set(_settled())
+    rewritten = set(_settled())
     for path in (ROOT / "entrypoint").rglob("*"):
-        if path.is_file() and path.suffix != ".pyc" and path not in settled:
+        if path.is_file() and path.suffix != ".pyc" and path not in rewritten:
             yield path
 
 

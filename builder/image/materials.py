@@ -47,7 +47,7 @@ class _Vendored:
     packages: tuple[VendoredPackage, ...]
 
 
-def labels(chosen: Catalog, unlocked: str, base: str) -> dict[str, str]:
+def labels(catalogue: Catalog, unlocked: str, base: str) -> dict[str, str]:
     """Return what the image says about itself, in the words of the OCI image specification.
 
     `unlocked` names the Debian packages in it that are not the locked ones, `base` the image that
@@ -55,7 +55,7 @@ def labels(chosen: Catalog, unlocked: str, base: str) -> dict[str, str]:
     it was built of.
     """
     base_name, _at, base_digest = base.partition("@")
-    licenses = {*LICENSES, *(model.license for model in chosen.models)}
+    licenses = {*LICENSES, *(model.license for model in catalogue.models)}
     known = {
         "title": "llmdeploy",
         "description": "An INT4 language model that chats on a CPU, offline",
@@ -69,7 +69,7 @@ def labels(chosen: Catalog, unlocked: str, base: str) -> dict[str, str]:
     }
     return {
         **{f"org.opencontainers.image.{key}": value for key, value in known.items() if value},
-        MODELS: ",".join(model.name for model in chosen.models),
+        MODELS: ",".join(model.name for model in catalogue.models),
         UNLOCKED: unlocked,
     }
 

@@ -72,7 +72,7 @@ def _writing(target: Path) -> Iterator[Any]:
     with target.open("wb") as raw:
         compressor = zstandard.ZstdCompressor(archive.LEVEL, threads=-1, write_checksum=True)
         with (
-            compressor.stream_writer(raw, closefd=False) as packed,
-            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as sink,
+            compressor.stream_writer(raw, closefd=False) as stream,
+            tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as sink,
         ):
             yield sink

@@ -32,8 +32,8 @@ def attach(
     built = receipt.read(settings.image_dir / "receipt.json")
     if built and built["image"] == image.id:
         bill = (settings.image_dir / "sbom.json").read_bytes()
-        said = provenance.statement(name, digest, image.labels, settings.engine)
-        for media, content in ((BILL, bill), (provenance.TYPE, json.dumps(said).encode())):
+        statement = provenance.statement(name, digest, image.labels, settings.engine)
+        for media, content in ((BILL, bill), (provenance.TYPE, json.dumps(statement).encode())):
             digests.append(repository.attach(subject, media, content)["digest"])
         report.say(_("attached bill of materials and provenance"))
     else:

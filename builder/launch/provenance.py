@@ -59,12 +59,12 @@ def statement(name: str, digest: str, labels: Mapping[str, str], engine: str) ->
     }
 
 
-def differences(said: Mapping[str, Any]) -> list[str]:
+def differences(statement: Mapping[str, Any]) -> list[str]:
     """Return the locks of a statement that are others than this checkout's."""
     known = {f"urn:llmdeploy:lock:{path}": sha256 for path, sha256 in locks().items()}
     told = {
         each["uri"]: each.get("digest", {}).get("sha256", "")
-        for each in said["predicate"]["buildDefinition"]["resolvedDependencies"]
+        for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]
         if each["uri"].startswith("urn:llmdeploy:lock:")
     }
     return sorted(
@@ -72,9 +72,9 @@ def differences(said: Mapping[str, Any]) -> list[str]:
     )
 
 
-def commit(said: Mapping[str, Any]) -> str:
+def commit(statement: Mapping[str, Any]) -> str:
     """Return the commit of the recipe that a statement names."""
-    source = said["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+    source = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]
     return str(source["digest"]["gitCommit"])
 
 

@@ -47,14 +47,14 @@ def push(settings: Settings, deployment: Deployment, key: Path | None = None) ->
     name = tag(image)
     image.tag(repository, name)
     with report.step(_("Pushing {name}").format(name=f"{repository}:{name}")):
-        sent = account(client.images.push(repository, name, stream=True, decode=True))
+        delivery = account(client.images.push(repository, name, stream=True, decode=True))
         report.say(
             _("sent {layers} layers, {size:.1f} MB; {known} were there already").format(
-                layers=sent.layers, size=sent.size / 1e6, known=sent.known
+                layers=delivery.layers, size=delivery.size / 1e6, known=delivery.known
             )
         )
-        attachments.attach(settings, repository, sent.digest, image, private)
-    reference = f"{repository}@{sent.digest}"
+        attachments.attach(settings, repository, delivery.digest, image, private)
+    reference = f"{repository}@{delivery.digest}"
     path = _receipt(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     receipt.write(path, {"repository": repository}, [], image=image.id, reference=reference)
@@ -69,14 +69,14 @@ def reference(settings: Settings, deployment: Deployment) -> str:
     if DIGEST in deployment.image:
         return deployment.image
     repository = _repository(settings, deployment)
-    pushed = receipt.read(_receipt(settings))
+    record = receipt.read(_receipt(settings))
     built = receipt.read(settings.image_dir / "receipt.json")
-    if pushed is None or pushed["inputs"] != {"repository": repository}:
+    if record is None or record["inputs"] != {"repository": repository}:
         what = _("The image has not been pushed to {name}.").format(name=repository)
-    elif built and not deployment.image and built["image"] != pushed["image"]:
+    elif built and not deployment.image and built["image"] != record["image"]:
         what = _("The image was built anew since it was pushed.")
     else:
-        return str(pushed["reference"])
+        return str(record["reference"])
     raise StageMissing(what, next=_("Run first: ./llmdeploy push"))
 
 

@@ -179,8 +179,8 @@ class Repository:
         parameters = dict(CHALLENGE.findall(challenge))
         realm = parameters.pop("realm", "")
         answer = self._session.get(realm, params=parameters, auth=user, timeout=SECONDS)
-        told = self._fine(answer).json()
-        return {"Authorization": f"Bearer {told.get('token') or told['access_token']}"}
+        content = self._fine(answer).json()
+        return {"Authorization": f"Bearer {content.get('token') or content['access_token']}"}
 
     def _fine(self, answer: requests.Response) -> requests.Response:
         if not answer.ok:

@@ -124,10 +124,10 @@ def _signed(
     try:
         signature = base64.b64decode(layer["annotations"][NOTE], validate=True)
         key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
-        said = json.loads(payload)["critical"]["image"]["docker-manifest-digest"]
+        digest = json.loads(payload)["critical"]["image"]["docker-manifest-digest"]
     except (InvalidSignature, KeyError, ValueError, TypeError):
         return False
-    return bool(said == name)
+    return bool(digest == name)
 
 
 def _payload(repository: Repository, name: str) -> bytes:

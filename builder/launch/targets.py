@@ -76,11 +76,11 @@ def image_of(settings: Settings, deployment: Deployment, name: str) -> str:
     """Return the image to launch, after a look at whether a replica has room for its model."""
     if (settings.ready_dir / "catalog.json").exists():
         model = catalog.load(settings.ready_dir).find(deployment.model or None)
-        needed = model.memory + (deployment.parallel - 1) * model.memory_each
-        if needed > deployment.memory * MEBIBYTE:
+        memory = model.memory + (deployment.parallel - 1) * model.memory_each
+        if memory > deployment.memory * MEBIBYTE:
             raise NotEnoughMemory(
                 _("{model} needs {needed} MiB, and deploy.toml gives a replica {given}.").format(
-                    model=model.name, needed=-(-needed // MEBIBYTE), given=deployment.memory
+                    model=model.name, needed=-(-memory // MEBIBYTE), given=deployment.memory
                 ),
                 next=_("Set in deploy.toml a larger memory, a smaller model or less parallel."),
             )

@@ -52,9 +52,9 @@ def _statement(repository: Repository, name: str, attached: list[dict[str, Any]]
         manifest = json.loads(repository.manifest(each["digest"])[0])
         if manifest.get("artifactType") != provenance.TYPE:
             continue
-        said: dict[str, Any] = json.loads(repository.blob(manifest["layers"][0]["digest"]))
-        if said["subject"][0]["digest"]["sha256"] == name.partition(":")[2]:
-            return said
+        statement: dict[str, Any] = json.loads(repository.blob(manifest["layers"][0]["digest"]))
+        if statement["subject"][0]["digest"]["sha256"] == name.partition(":")[2]:
+            return statement
     raise Unverified(
         _("Nothing tells what the image was built of."),
         _("No provenance is attached to it."),
@@ -62,13 +62,13 @@ def _statement(repository: Repository, name: str, attached: list[dict[str, Any]]
     )
 
 
-def _compare(said: dict[str, Any]) -> None:
-    if others := provenance.differences(said):
+def _compare(statement: dict[str, Any]) -> None:
+    if others := provenance.differences(statement):
         raise Unverified(
             _("The image was built of another recipe."),
             _("Other than here are: {names}.").format(names=", ".join(others)),
             _("Check out the commit that it was built of: {commit}").format(
-                commit=provenance.commit(said)
+                commit=provenance.commit(statement)
             ),
         )
 
@@ -76,12 +76,12 @@ def _compare(said: dict[str, Any]) -> None:
 def _check_layers(repository: Repository, manifest: dict[str, Any], layers: list[str]) -> None:
     """Raise HashMismatch unless every layer, unpacked, has the digest that was built here."""
     config = json.loads(repository.blob(manifest["config"]["digest"]))
-    told = config["rootfs"]["diff_ids"]
-    if told != layers:
+    diff_ids = config["rootfs"]["diff_ids"]
+    if diff_ids != layers:
         raise HashMismatch(
             _("The image has other layers than this recipe gives."),
             _("Other than here are: {names}.").format(
-                names=", ".join(each for each in told if each not in layers) or "-"
+                names=", ".join(each for each in diff_ids if each not in layers) or "-"
             ),
             _("Build it here from the same commit and models, and compare again."),
         )

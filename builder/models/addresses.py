@@ -64,12 +64,12 @@ def resolve(typed: str, *, name: str = "", chat_template: str = "") -> Intent:
     known = intents.load()
     if typed in known.intents and not (name or chat_template):
         return known.find(typed)
-    found = _described(typed)
-    if found is None:
+    source_and_files = _described(typed)
+    if source_and_files is None:
         _require_no_more(typed, name, chat_template, known)
         return known.find(typed)
-    source, chosen = found
-    return _record(known, source, chosen, name or _name(typed), chat_template)
+    source, files = source_and_files
+    return _record(known, source, files, name or _name(typed), chat_template)
 
 
 def _require_no_more(typed: str, name: str, template: str, known: intents.Models) -> None:
@@ -92,16 +92,16 @@ def _require_no_more(typed: str, name: str, template: str, known: intents.Models
 
 def _described(typed: str) -> tuple[Source, Sequence[ModelFile]] | None:
     """Return the source that an address names, and the files there that are wanted."""
-    if found := HUB.fullmatch(typed):
+    if parts := HUB.fullmatch(typed):
         source: Source
-        if found["hub"] == "modelscope":
-            source = ModelScope(found["repository"], found["revision"] or "master")
+        if parts["hub"] == "modelscope":
+            source = ModelScope(parts["repository"], parts["revision"] or "master")
         else:
-            source = HuggingFace(found["repository"], found["revision"] or "main")
+            source = HuggingFace(parts["repository"], parts["revision"] or "main")
         with report.step(
-            _("Asking {hub} for {name}").format(hub=found["hub"], name=found["repository"])
+            _("Asking {hub} for {name}").format(hub=parts["hub"], name=parts["repository"])
         ):
-            return source, choose(_listing(source), found["part"] or "", found["repository"])
+            return source, choose(_listing(source), parts["part"] or "", parts["repository"])
     if urlsplit(typed).scheme in ("http", "https"):
         # What a browser shows of a file is a page about it; its bytes lie beside.
         address = typed.partition("?")[0].replace("/blob/", "/resolve/")
@@ -153,8 +153,8 @@ def choose(all_: Sequence[ModelFile], part: str, where: str) -> list[ModelFile]:
     for file in ggufs:
         types.setdefault(_type(file.path), []).append(file)
     by_path = [file for file in ggufs if file.path == part]
-    wanted = by_path or types.get(part.upper(), []) if part else _best(types)
-    groups = {gguf.SHARD.sub("", file.path) for file in wanted}
+    files = by_path or types.get(part.upper(), []) if part else _best(types)
+    groups = {gguf.SHARD.sub("", file.path) for file in files}
     if len(groups) != 1:
         raise UsageFailure(
             _("{where} has no single {part}.").format(where=where, part=part or "GGUF"),
@@ -163,7 +163,7 @@ def choose(all_: Sequence[ModelFile], part: str, where: str) -> list[ModelFile]:
                 where=where, part=next(iter(sorted({*types} - {""})), ggufs[0].path)
             ),
         )
-    return sorted(wanted, key=lambda file: file.path)
+    return sorted(files, key=lambda file: file.path)
 
 
 def _best(types: Mapping[str, list[ModelFile]]) -> list[ModelFile]:
@@ -174,8 +174,8 @@ def _best(types: Mapping[str, list[ModelFile]]) -> list[ModelFile]:
 
 def _type(path: str) -> str:
     """Return the weight type that a file's name ends with, "" if it names none."""
-    found = QUANTIZATION.findall(gguf.SHARD.sub("", PurePosixPath(path).name))
-    return str(found[-1]).upper() if found else ""
+    types = QUANTIZATION.findall(gguf.SHARD.sub("", PurePosixPath(path).name))
+    return str(types[-1]).upper() if types else ""
 
 
 def _weights(all_: Sequence[ModelFile], where: str) -> list[ModelFile]:
@@ -199,11 +199,11 @@ def _weights(all_: Sequence[ModelFile], where: str) -> list[ModelFile]:
 def _in_folder(folder: Path) -> list[ModelFile]:
     """Return the files of the model in a folder of this machine, with their hashes."""
     names = [ModelFile(path.name, 0, "") for path in folder.iterdir() if path.is_file()]
-    chosen = choose(names, "", str(folder))
-    if not chosen[0].path.endswith(".gguf"):
+    files = choose(names, "", str(folder))
+    if not files[0].path.endswith(".gguf"):
         checkpoint.configuration(folder)
         checkpoint.weights(folder)
-    return [_of_file(folder / file.path) for file in chosen]
+    return [_of_file(folder / file.path) for file in files]
 
 
 def _of_file(path: Path) -> ModelFile:
@@ -211,20 +211,20 @@ def _of_file(path: Path) -> ModelFile:
     if path.suffix == ".gguf":
         gguf.read(path)
     before = path.stat()
-    found = ModelFile(path.name, before.st_size, receipt.sha256(path))
+    file = ModelFile(path.name, before.st_size, receipt.sha256(path))
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DamagedModel(
             _("{path} changes while it is read.").format(path=path),
             next=_("Wait until whoever writes it has finished."),
         )
-    return found
+    return file
 
 
 def _name(typed: str) -> str:
     """Return a model's name made of its address: what it ends with, in lower-case letters."""
-    found = HUB.fullmatch(typed)
-    words = found["repository"] if found else unquote(typed.partition("?")[0])
+    parts = HUB.fullmatch(typed)
+    words = parts["repository"] if parts else unquote(typed.partition("?")[0])
     last = PurePosixPath(words).name.removesuffix(".gguf")
     last = re.sub(r"(?i)[-_.]gguf$", "", gguf.SHARD.sub("", f"{last}.gguf").removesuffix(".gguf"))
     slug = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")
@@ -234,10 +234,10 @@ def _name(typed: str) -> str:
 
 
 def _record(
-    known: intents.Models, source: Source, chosen: Sequence[ModelFile], name: str, template: str
+    known: intents.Models, source: Source, files: Sequence[ModelFile], name: str, template: str
 ) -> Intent:
     """Write a model into local.toml and local.lock, unless the same one is there already."""
-    table = _described_as(source, chosen, template)
+    table = _described_as(source, files, template)
     intent = intents.of_table(name, table, intents.LOCAL.name)
     earlier = known.intents.get(name)
     if earlier and earlier.sources != intent.sources:
@@ -248,20 +248,20 @@ def _record(
         )
     entries = {**intents.tables(intents.LOCAL), name: table}
     write(intents.LOCAL, (LOCAL_HEADER + _toml(entries)).encode())
-    if all(file.sha256 for file in chosen):
-        intents.record(name, chosen, intents.LOCAL_LOCK)
+    if all(file.sha256 for file in files):
+        intents.record(name, files, intents.LOCAL_LOCK)
     report.say(_("recorded as {name} in models/local.toml").format(name=name))
     return intent
 
 
-def _described_as(source: Source, chosen: Sequence[ModelFile], template: str) -> dict[str, Any]:
+def _described_as(source: Source, files: Sequence[ModelFile], template: str) -> dict[str, Any]:
     """Return the table of local.toml; what it leaves empty is read from the files."""
-    form = "gguf" if chosen[0].path.endswith(".gguf") else "checkpoint"
+    form = "gguf" if files[0].path.endswith(".gguf") else "checkpoint"
     return {
         "display_name": "",
         "license": "",
         "languages": [],
-        "files": [file.path for file in chosen],
+        "files": [file.path for file in files],
         "format": form,
         "context": intents.CONTEXT,
         "quantization": intents.KEEP if form == "gguf" else "Q4_0",

@@ -79,14 +79,14 @@ def weights(folder: Path) -> list[Path]:
     Raises DamagedModel if there is none, or not all that its index names.
     """
     for index in folder.glob("*.index.json"):
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(name for name in named if not (folder / name).exists()):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(name for name in names if not (folder / name).exists()):
             raise _incomplete(", ".join(missing))
     kinds = ([*folder.glob(pattern)] for pattern in WEIGHTS)
-    found = next(filter(None, kinds), None)
-    if found is None:
+    files = next(filter(None, kinds), None)
+    if files is None:
         raise _incomplete(WEIGHTS[0])
-    return found
+    return files
 
 
 def _incomplete(names: str) -> DamagedModel:

@@ -37,24 +37,24 @@ def of_checkpoint(folder: Path) -> Facts:
         _json(folder / "tokenizer_config.json"),
     )
     template = folder / "chat_template.jinja"
-    written = template.read_text(encoding="utf-8") if template.is_file() else ""
+    jinja = template.read_text(encoding="utf-8") if template.is_file() else ""
     card = folder / "README.md"
     front = _front(card.read_text(encoding="utf-8")) if card.is_file() else {}
     greedy = about.get("do_sample") is False  # then its other settings mean nothing
     advice = {} if greedy else {k: about.get(name) for k, name in CHECKPOINT_NAMES.items()}
     return Facts(
         license=front.get("license", ""),
-        think=thinking(written or text(tokenizer.get("chat_template"))),
+        think=thinking(jinja or text(tokenizer.get("chat_template"))),
         sampling=sampling(advice),
     )
 
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _front(card: str) -> Mapping[str, str]:

@@ -56,13 +56,13 @@ def lock(name: str) -> None:
     intent = intents.load().find(name)
 
     def attempt(source: Source) -> None:
-        found = _first_seen(source, intent.files)
-        if unknown := [file.path for file in found if not file.sha256]:
+        files = _first_seen(source, intent.files)
+        if unknown := [file.path for file in files if not file.sha256]:
             raise DownloadFailure(
                 _("It lists no hashes of: {names}.").format(names=", ".join(unknown))
             )
-        intents.record(name, found)
-        report.say(_("recorded {count} files in models.lock").format(count=len(found)))
+        intents.record(name, files)
+        report.say(_("recorded {count} files in models.lock").format(count=len(files)))
 
     with report.step(_("Locking {model}").format(model=name)), _quiet():
         _from_any(list(intent.sources), attempt)
@@ -84,7 +84,7 @@ def _chosen(intent: Intent, kind: str | None) -> list[Source]:
     return [each for each in intent.sources if kind in (None, intents.kind(each))]
 
 
-def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: bool) -> None:
+def _fetch(settings: Settings, intent: Intent, candidates: list[Source], *, trust: bool) -> None:
     place = settings.dist_dir / "models" / "raw" / intent.name
     if _done(intent, place):
         report.say(_("nothing changed"))
@@ -97,7 +97,7 @@ def _fetch(settings: Settings, intent: Intent, chosen: list[Source], *, trust: b
         )
     with scratch.kept(place.with_name(f".{place.name}")) as folder, disk.guard(folder), _quiet():
         if not _done(intent, place):  # another process may have fetched it meanwhile
-            _complete(intent, chosen, folder, place)
+            _complete(intent, candidates, folder, place)
         shutil.rmtree(folder, ignore_errors=True)  # the pip of a killed run may still write there
 
 
@@ -113,7 +113,7 @@ def _unlocked(intent: Intent) -> list[str]:
     ]
 
 
-def _complete(intent: Intent, chosen: list[Source], folder: Path, place: Path) -> None:
+def _complete(intent: Intent, candidates: list[Source], folder: Path, place: Path) -> None:
     """Gather all files in `folder`/model, where only right ones get, and move that to `place`."""
     right, coming = folder / "model", folder / "coming"
     for path in (right, coming):
@@ -122,12 +122,12 @@ def _complete(intent: Intent, chosen: list[Source], folder: Path, place: Path) -
     _keep_right(locked, right, place)
 
     def attempt(source: Source) -> None:
-        found = _first_seen(source, unlocked) if unlocked else []
-        _bring(source, [*locked, *found], coming, right)
+        new = _first_seen(source, unlocked) if unlocked else []
+        _bring(source, [*locked, *new], coming, right)
         if unlocked:
-            _record(intent.name, [*locked, *found], right)
+            _record(intent.name, [*locked, *new], right)
 
-    source = _from_any(chosen, attempt)
+    source = _from_any(candidates, attempt)
     outputs = [right / file.path for file in _locked(intent)]
     receipt.write(right / "receipt.json", inputs(intent), outputs, source=source)
     shutil.rmtree(place, ignore_errors=True)
@@ -147,10 +147,10 @@ def _keep_right(locked: Iterable[ModelFile], right: Path, place: Path) -> None:
             os.link(place / file.path, right / file.path)
 
 
-def _from_any(chosen: list[Source], attempt: Callable[[Source], None]) -> str:
+def _from_any(candidates: list[Source], attempt: Callable[[Source], None]) -> str:
     """Try the sources in turn; return the kind of the one that completed the model."""
     failures = []
-    for source in chosen:
+    for source in candidates:
         kind = intents.kind(source)
         report.say(_("trying {source}").format(source=kind))
         try:
@@ -170,14 +170,14 @@ def _from_any(chosen: list[Source], attempt: Callable[[Source], None]) -> str:
 
 def _first_seen(source: Source, patterns: Iterable[str]) -> list[ModelFile]:
     """Return the unlocked files that a source has; each of the patterns must find one."""
-    found = [file for file in sources.listing(source) if intents.is_safe(file.path)]
-    wanted: dict[str, ModelFile] = {}
+    listing = [file for file in sources.listing(source) if intents.is_safe(file.path)]
+    files: dict[str, ModelFile] = {}
     for pattern in patterns:
-        matching = {file.path: file for file in found if fnmatchcase(file.path, pattern)}
+        matching = {file.path: file for file in listing if fnmatchcase(file.path, pattern)}
         if not matching:
             raise DownloadFailure(_("It has no file {pattern}.").format(pattern=pattern))
-        wanted |= matching
-    return list(wanted.values())
+        files |= matching
+    return list(files.values())
 
 
 def _bring(source: Source, files: Iterable[ModelFile], coming: Path, right: Path) -> None:
@@ -186,22 +186,22 @@ def _bring(source: Source, files: Iterable[ModelFile], coming: Path, right: Path
     for file in missing:  # the hubs' SDKs believe in any file that has the right name
         if not _is(coming / file.path, file):
             (coming / file.path).unlink(missing_ok=True)
-    needed = sources.copies(source) * sum(file.size for file in missing)
-    disk.require(coming, needed - _weight(coming))
-    with _progress(coming, needed):
+    size = sources.copies(source) * sum(file.size for file in missing)
+    disk.require(coming, size - _weight(coming))
+    with _progress(coming, size):
         sources.deliver(source, missing, coming)
-    wrong = []
+    mismatches = []
     for file in missing:
         path = coming / file.path
         if file.sha256 and not _is(path, file):
             path.unlink()
-            wrong.append(file.path)
+            mismatches.append(file.path)
         else:
             (right / file.path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, right / file.path)
-    if wrong:
+    if mismatches:
         raise HashMismatch(
-            _("These files are not the locked ones: {names}.").format(names=", ".join(wrong))
+            _("These files are not the locked ones: {names}.").format(names=", ".join(mismatches))
         )
 
 
@@ -243,11 +243,11 @@ def _progress(folder: Path, total: int) -> Iterator[None]:
         advance = start(folder.parent.name.removeprefix("."))
 
         def watch() -> None:
-            seen = 0
+            before = 0
             while not done.wait(LOOK):
                 now = _weight(folder)
-                advance(now - seen, total or None)
-                seen = now
+                advance(now - before, total or None)
+                before = now
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

@@ -265,14 +265,14 @@ def _source(table: dict[str, Any], where: str) -> Source:
     return source
 
 
-def _require_one_of(key: str, value: str, allowed: Iterable[str], where: str) -> None:
-    if value not in allowed:
+def _require_one_of(key: str, value: str, names: Iterable[str], where: str) -> None:
+    if value not in names:
         raise ConfigFailure(
             _("{key} in {where} cannot be {value}.").format(
                 key=repr(key), where=where, value=repr(value)
             ),
-            _("It is one of: {names}.").format(names=", ".join(allowed)),
-            did_you_mean(allowed, value),
+            _("It is one of: {names}.").format(names=", ".join(names)),
+            did_you_mean(names, value),
         )
 
 

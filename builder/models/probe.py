@@ -58,10 +58,10 @@ class Probe:
 def _lists(source: Source, files: Sequence[ModelFile]) -> bool:
     """Tell whether a source lists all `files`, and says nothing of them that is not the lock's."""
     try:
-        listed = {file.path: file.sha256 for file in sources.listing(source)}
+        hashes = {file.path: file.sha256 for file in sources.listing(source)}
     except DownloadFailure:
         return False
-    return all(listed.get(file.path) in ("", file.sha256) for file in files)
+    return all(hashes.get(file.path) in ("", file.sha256) for file in files)
 
 
 def _indexed(requirement: str) -> bool:
@@ -69,9 +69,9 @@ def _indexed(requirement: str) -> bool:
     name, version = requirement.partition(" ")[0].split("==")
     quick = ("--timeout", str(PATIENCE), "--retries", "0")
     try:
-        told = run(
+        listing = run(
             [*wheelhouse.PIP, "index", "versions", *quick, "--pre", name], env=wheelhouse.PIP_ENV
         )
     except CommandFailed:
         return False
-    return version in told.replace(",", " ").split()
+    return version in listing.replace(",", " ").split()

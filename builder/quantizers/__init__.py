@@ -21,15 +21,15 @@ from entrypoint.common.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class Order:
-    """One model to be made: its fetched files lie in `raw`, what the engine opens goes to `made`.
+    """One model to make: its fetched files lie in `raw`, what the engine opens goes to `output`.
 
-    `type` is the weight type; `work` is scratch space on the disk of `made`.
+    `type` is the weight type; `work` is scratch space on the disk of `output`.
     """
 
     intent: Intent
     type: str
     raw: Path
-    made: Path
+    output: Path
     work: Path
 
 

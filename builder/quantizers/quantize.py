@@ -32,9 +32,9 @@ def quantize(
     known = intents.load()
     for name in names or [known.default]:
         intent = known.find(name)
-        wanted = quantizer(settings.engine).known_type(type or intent.quantization)
-        with report.step(_("Weights of {name}: {type}").format(name=name, type=wanted)):
-            _quantize(settings, intent, wanted)
+        weight_type = quantizer(settings.engine).known_type(type or intent.quantization)
+        with report.step(_("Weights of {name}: {type}").format(name=name, type=weight_type)):
+            _quantize(settings, intent, weight_type)
     _list(settings, known)
 
 
@@ -54,17 +54,19 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
     if receipt.current(ready / "receipt.json", recipe):
         report.say(_("nothing changed"))
         return
-    fetched = _fetched(raw, intent)
+    origin = _fetched(raw, intent)
     with disk.guard(ready), scratch.folder(ready.with_name(f".{ready.name}.partial")) as work:
-        made = work / "made"
-        made.mkdir()
-        order = Order(intent, type, raw, made, work)
+        output = work / "made"
+        output.mkdir()
+        order = Order(intent, type, raw, output, work)
         quantizer(settings.engine).make(settings, order)
-        files = sorted(path for path in made.rglob("*") if path.is_file())
-        told = asdict(facts.read(intent, raw))
-        receipt.write(made / "receipt.json", recipe, files, source=fetched["source"], facts=told)
+        files = sorted(path for path in output.rglob("*") if path.is_file())
+        properties = asdict(facts.read(intent, raw))
+        receipt.write(
+            output / "receipt.json", recipe, files, source=origin["source"], facts=properties
+        )
         shutil.rmtree(ready, ignore_errors=True)
-        made.rename(ready)
+        output.rename(ready)
 
 
 def _fetched(raw: Path, intent: Intent) -> Mapping[str, Any]:
@@ -87,11 +89,11 @@ def _list(settings: Settings, known: Models) -> None:
     """Write the catalogue of all models that are ready."""
     entries = []
     for path in sorted(settings.ready_dir.glob("*/receipt.json")):
-        intent, made = known.intents.get(path.parent.name), receipt.read(path)
-        if intent is None or made is None:
+        intent, record = known.intents.get(path.parent.name), receipt.read(path)
+        if intent is None or record is None:
             continue
-        if receipt.current(path, inputs(settings, intent, made["inputs"]["type"])):
-            entries.append(_entry(settings, path.parent, intent, made))
+        if receipt.current(path, inputs(settings, intent, record["inputs"]["type"])):
+            entries.append(_entry(settings, path.parent, intent, record))
         else:
             report.say(
                 _("{name} is out of date and left out; renew it: ./llmdeploy {task}").format(
@@ -103,46 +105,46 @@ def _list(settings: Settings, known: Models) -> None:
     catalog.dump(Catalog(default, tuple(entries)), settings.ready_dir)
 
 
-def _entry(settings: Settings, folder: Path, intent: Intent, made: Mapping[str, Any]) -> Model:
-    """Return what the catalogue says of a ready model, of whose receipt `made` is the content."""
+def _entry(settings: Settings, folder: Path, intent: Intent, record: Mapping[str, Any]) -> Model:
+    """Return what the catalogue says of a ready model, whose receipt is `record`."""
     need = quantizer(settings.engine).measure(folder, intent)
-    source, revision = _origin(intent, made["source"])
-    told = _told(made.get("facts", {}))
+    source, revision = _origin(intent, record["source"])
+    own = _told(record.get("facts", {}))
     return Model(
         name=intent.name,
-        display_name=intent.display_name or told.display_name or intent.name,
+        display_name=intent.display_name or own.display_name or intent.name,
         engine=settings.engine,
-        quantization=need.quantization or made["inputs"]["type"],
+        quantization=need.quantization or record["inputs"]["type"],
         context=need.context,
         memory=need.memory,
         memory_each=need.memory_each,
-        languages=intent.languages or told.languages,
-        license=intent.license or told.license,
+        languages=intent.languages or own.languages,
+        license=intent.license or own.license,
         source=source,
         revision=revision,
         chat_template=intent.chat_template,
         stop=intent.stop,
         task=intent.task,
-        think=intent.think or told.think,
-        sampling=_sampling(intent.sampling, told.sampling),
+        think=intent.think or own.think,
+        sampling=_sampling(intent.sampling, own.sampling),
         files=tuple(
             ModelFile(path, entry["size"], entry["sha256"])
-            for path, entry in sorted(made["outputs"].items())
+            for path, entry in sorted(record["outputs"].items())
         ),
     )
 
 
-def _told(made: Mapping[str, Any]) -> Facts:
+def _told(values: Mapping[str, Any]) -> Facts:
     """Return the facts that a receipt has kept; earlier ones have none."""
-    if not made:
+    if not values:
         return Facts()
-    kept = {**made, "languages": tuple(made["languages"])}
-    return Facts(**{**kept, "sampling": SamplingAdvice(**made["sampling"])})
+    properties = {**values, "languages": tuple(values["languages"])}
+    return Facts(**{**properties, "sampling": SamplingAdvice(**values["sampling"])})
 
 
-def _sampling(advice: SamplingAdvice, told: SamplingAdvice) -> SamplingAdvice:
+def _sampling(advice: SamplingAdvice, own: SamplingAdvice) -> SamplingAdvice:
     """Return what the model's own files say; where they say nothing, what models.toml advises."""
-    return advice if told == NO_ADVICE else told
+    return advice if own == NO_ADVICE else own
 
 
 def _origin(intent: Intent, kind: str) -> tuple[str, str]:

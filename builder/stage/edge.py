@@ -59,14 +59,14 @@ def summary(body: Callable[..., None]) -> str:
     return " ".join((inspect.unwrap(body).__doc__ or "").split())
 
 
-def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+def one_of(option: str, value: str, names: Sequence[str]) -> str:
     """Return `value` if it is allowed for `option`; raise UsageFailure with a suggestion if not."""
-    if value in allowed:
+    if value in names:
         return value
     raise UsageFailure(
         _("{option} cannot be {value}.").format(option=option, value=repr(value)),
-        _("It is one of: {names}.").format(names=", ".join(allowed)),
-        did_you_mean(allowed, value),
+        _("It is one of: {names}.").format(names=", ".join(names)),
+        did_you_mean(names, value),
     )
 
 

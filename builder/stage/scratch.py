@@ -20,8 +20,8 @@ def folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     try:
-        for left in path.iterdir():
-            _remove(left)
+        for remnant in path.iterdir():
+            _remove(remnant)
         yield path
     finally:
         shutil.rmtree(path)

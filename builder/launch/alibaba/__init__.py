@@ -109,10 +109,10 @@ def _is_no_answer(error: BaseException) -> bool:
     """Tell whether a request or its answer was lost; the SDKs wrap such errors in their own."""
     import requests
 
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, requests.RequestException | TimeoutError | ConnectionError):
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.RequestException | TimeoutError | ConnectionError):
             return True
-        inner = getattr(seen, "inner_exception", None)
-        seen = inner or seen.__cause__ or seen.__context__
+        inner = getattr(cause, "inner_exception", None)
+        cause = inner or cause.__cause__ or cause.__context__
     return False

@@ -152,11 +152,11 @@ class Region:
                     name=self.ecs.instance_type, region=self.deployment.region
                 )
             )
-        needed, room = self.deployment.memory + SYSTEM, int(types[0].memory_size * 1024)
-        if needed > room:
+        memory, room = self.deployment.memory + SYSTEM, int(types[0].memory_size * 1024)
+        if memory > room:
             raise NotEnoughMemory(
                 _("A replica and its system need {needed} MiB, and {name} has {room}.").format(
-                    needed=needed, name=self.ecs.instance_type, room=room
+                    needed=memory, name=self.ecs.instance_type, room=room
                 ),
                 next=_("Name a larger instance_type in deploy.toml."),
             )

@@ -37,7 +37,7 @@ def make(settings: Settings, order: Order) -> None:
     source = ggufs.source(settings, order)
     header = gguf.read(source)
     ggufs.require_template(order.intent, header)
-    disk.require(order.made, needs.size(header, order.type))
+    disk.require(order.output, needs.size(header, order.type))
     report.say(_("quantizing {name}").format(name=source.name))
-    target, written = order.made / WEIGHTS, INTERLEAVED[order.type]
-    ggufs.rewrite(ggufs.program(settings, "ik"), OPTIONS, source, target, written)
+    target, interleaved = order.output / WEIGHTS, INTERLEAVED[order.type]
+    ggufs.rewrite(ggufs.program(settings, "ik"), OPTIONS, source, target, interleaved)

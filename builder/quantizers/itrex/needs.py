@@ -57,7 +57,7 @@ def _shape(config: Mapping[str, Any], *names: str) -> int:
     return next(int(config[name]) for name in names if name in config)
 
 
-def require_room(sizes: Sequence[int], config: Mapping[str, Any], made: Path) -> None:
+def require_room(sizes: Sequence[int], config: Mapping[str, Any], folder: Path) -> None:
     """Say what quantizing takes; raise NotEnoughMemory or DiskFull if there is less.
 
     `sizes` are those of the files of weights. ITREX makes 32-bit numbers of all weights first, and
@@ -81,4 +81,4 @@ def require_room(sizes: Sequence[int], config: Mapping[str, Any], made: Path) ->
             _("{available} are free.").format(available=machine.size(available)),
             _("Use a machine with more memory, or quantize it for llama.cpp: --engine llamacpp"),
         )
-    disk.require(made, size)
+    disk.require(folder, size)

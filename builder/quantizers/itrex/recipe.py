@@ -66,10 +66,10 @@ def make(settings: Settings, order: Order) -> None:
     checkpoint = _checkpoint(settings, order)
     config = _config(checkpoint)
     sizes = [path.stat().st_size for path in checkpoints.weights(checkpoint)]
-    needs.require_room(sizes, config, order.made)
+    needs.require_room(sizes, config, order.output)
     report.say(_("quantizing {name}").format(name=order.intent.name))
     run(
-        [python, QUANTIZE, checkpoint, order.made],
+        [python, QUANTIZE, checkpoint, order.output],
         cwd=order.work,  # it leaves notes where it stands
         env={
             "HF_HOME": str(order.work / "home"),
@@ -79,8 +79,8 @@ def make(settings: Settings, order: Order) -> None:
     )
     for path in checkpoint.iterdir():  # the tokenizer, and code that the model is loaded with
         weights = any(path.match(pattern) for pattern in (*checkpoints.WEIGHTS, "*.index.json"))
-        if not weights and not (order.made / path.name).exists():
-            shutil.copyfile(path, order.made / path.name)
+        if not weights and not (order.output / path.name).exists():
+            shutil.copyfile(path, order.output / path.name)
 
 
 def _checkpoint(settings: Settings, order: Order) -> Path:

@@ -63,14 +63,14 @@ def make(settings: Settings, order: Order) -> None:
     ggufs.require_template(order.intent, header)
     if header.metadata.get("split.count", 1) > 1:
         report.say(_("joining its parts"))
-        _convert(settings, source, order.made / WEIGHTS, order.type)
+        _convert(settings, source, order.output / WEIGHTS, order.type)
     elif _has_type(header, order.type):
         ggufs.require_known(ggufs.program(settings, "llamacpp"), source)
         report.say(_("already has that type"))
-        ggufs.link(source, order.made / WEIGHTS)
+        ggufs.link(source, order.output / WEIGHTS)
     else:
-        disk.require(order.made, needs.size(header, order.type))
-        _convert(settings, source, order.made / WEIGHTS, order.type)
+        disk.require(order.output, needs.size(header, order.type))
+        _convert(settings, source, order.output / WEIGHTS, order.type)
 
 
 def _has_type(header: gguf.Header, type: str) -> bool:
@@ -85,8 +85,8 @@ def _has_type(header: gguf.Header, type: str) -> bool:
 def _convert(settings: Settings, source: Path, target: Path, type: str) -> None:
     """Write `source` as `target` with weights of `type`, some rows in memory at a time."""
     report.say(_("quantizing {name}").format(name=source.name))
-    written = ggufs.COPY if type == intents.KEEP else type
-    ggufs.rewrite(ggufs.program(settings, "llamacpp"), options(type), source, target, written)
+    ftype = ggufs.COPY if type == intents.KEEP else type
+    ggufs.rewrite(ggufs.program(settings, "llamacpp"), options(type), source, target, ftype)
 
 
 def options(type: str) -> list[str]:

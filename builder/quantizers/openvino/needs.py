@@ -32,10 +32,12 @@ def _cached(model: str) -> float:
     A scale and a zero, in 32 bits each, belong to a token's values of one head; or, of the keys,
     to one channel of a block of 32 tokens.
     """
-    found = re.findall(r'variable_id="[^"]*?(key|value)present[^"]*".*?"\?,(\d+),\?,(\d+)"', model)
+    variables = re.findall(
+        r'variable_id="[^"]*?(key|value)present[^"]*".*?"\?,(\d+),\?,(\d+)"', model
+    )
     return sum(
         int(heads) * (int(size) * 1.25 if kind == "key" else int(size) + 8)
-        for kind, heads, size in found
+        for kind, heads, size in variables
     )
 
 

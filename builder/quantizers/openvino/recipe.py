@@ -40,10 +40,10 @@ def inputs(settings: Settings, intent: Intent) -> Mapping[str, str]:
 def make(settings: Settings, order: Order) -> None:
     """Write OpenVINO's own format, and its tokenizer into a folder of its own."""
     python = tarball.unpacked(settings) / "bin" / "python"
-    made = order.work / "gguf"
-    made.mkdir()
-    llamacpp.make(settings, replace(order, made=made))
-    weights = made / llamacpp.WEIGHTS
+    folder = order.work / "gguf"
+    folder.mkdir()
+    llamacpp.make(settings, replace(order, output=folder))
+    weights = folder / llamacpp.WEIGHTS
     header = gguf.read(weights)
     shape = header.metadata["general.architecture"]
     if shape not in SHAPES:
@@ -54,7 +54,7 @@ def make(settings: Settings, order: Order) -> None:
             _("It reads: {names}.").format(names=", ".join(SHAPES)),
             _("Use the default engine: ./llmdeploy quantize {name}").format(name=order.intent.name),
         )
-    disk.require(order.made, weights.stat().st_size)
+    disk.require(order.output, weights.stat().st_size)
     report.say(_("rewriting {name} for OpenVINO").format(name=weights.name))
     context = header.get("context_length", order.intent.context)
-    run([python, "-P", SCRIPT, weights, str(context), order.made])
+    run([python, "-P", SCRIPT, weights, str(context), order.output])
