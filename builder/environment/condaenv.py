@@ -7,14 +7,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import conda_pack  # type: ignore[import-untyped]
 
-from builder.environment import conda, cputorch, debianpython, engine, trim, wheelhouse
+from builder.environment import conda, cputorch, debianpython, engine, trim, wheelhouse, workshop
 from builder.settings import ROOT, Settings
 from builder.stage import archive, disk, receipt, recipe, report, scratch
 from builder.stage.run import run
@@ -76,14 +76,14 @@ def build(settings: Settings, source: Source) -> None:
             built = wheelhouse.of_sources(settings, variant.environment)
         report.say(_("installing the wheels"))
         wheelhouse.install(settings, python, wheels, built)
-        cputorch.strip(_packages(work / "prefix"))
+        own = () if cputorch.strip(settings, _packages(work / "prefix")) else ("torch",)
         report.say(_("packing"))
         _pack(work / "prefix", work / "packed", variant.environment)
         archive.write_tar(work / "packed", work / target.name)
         report.say(_("trying it in another place"))
         verify(variant, work / target.name, work / "elsewhere")
         os.replace(work / target.name, target)
-        facts = _facts(work / "packed", [*wheels.iterdir(), *built])
+        facts = _facts(work / "packed", [*wheels.iterdir(), *built], own)
         receipt.write(record, inputs(settings, origin), [target], source=origin, **facts)
 
 
@@ -96,6 +96,7 @@ def inputs(settings: Settings, origin: Origin) -> dict[str, str]:
         "trim": receipt.digest(trim.filters(name)),
         "stand-in for CUDA": receipt.sha256(cputorch.ANSWERS),
         **(engine.ingredients(settings.engine) if settings.variant.compiled else {}),
+        **(workshop.ingredients() if settings.variant.torch else {}),
         "python": recipe.lines(LOCK) if origin == "lock" else debianpython.key(name),
         **({"torch": settings.torch_cpu} if settings.torch_cpu else {}),
     }
@@ -215,8 +216,11 @@ def _packages(prefix: Path) -> Path:
     return folder
 
 
-def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
-    """Return what the receipt tells beyond hashes: every package, and the size in bytes."""
+def _facts(packed: Path, wheels: list[Path], own: Collection[str]) -> Mapping[str, Any]:
+    """Return what the receipt tells beyond hashes: every package, and the size in bytes.
+
+    The wheels with the names `own` have something that this machine's own compiler made.
+    """
     records = [json.loads(path.read_text()) for path in (packed / "conda-meta").glob("*.json")]
     packages = [
         {"kind": "conda", **{key: record[key] for key in ("name", "version", "build", "sha256")}}
@@ -228,6 +232,7 @@ def _facts(packed: Path, wheels: list[Path]) -> Mapping[str, Any]:
             "version": version,
             "sha256": receipt.sha256(wheel),
             **({key: made[key] for key in ("compiler", "locked")} if made else {}),
+            **({"locked": False} if name in own else {}),
         }
         for wheel in wheels
         if wheel.suffix == ".whl"

@@ -7,13 +7,16 @@ small library answers in their place, since torch's other libraries cannot be lo
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from builder.environment import compiler
-from builder.settings import ROOT
+from builder.environment import workshop
+from builder.environment.workshop import Workshop
+from builder.settings import ROOT, Settings
 from builder.stage import scratch
 from builder.stage.run import run
 
@@ -30,20 +33,24 @@ NVIDIA: Final = re.compile(r"@lib(cu|nv)\w+\.so")
 LEFT_OUT: Final = re.compile(r"^Requires-Dist: (nvidia-|triton)[^\n]*\n", re.MULTILINE)
 
 
-def strip(packages: Path) -> None:
+def strip(settings: Settings, packages: Path) -> bool:
     """Take out of torch below `packages` what a CPU never uses; PyTorch's CPU build stays as it is.
 
-    Raises CommandFailed.
+    Tells whether the bytes are those of the recipe: of this machine's own compiler they are not.
+    Raises CommandFailed, or HashMismatch if the settings insist on the locked compiler.
     """
     libraries = packages / "torch" / "lib"
     gpu = sorted(path for pattern in GPU for path in libraries.glob(pattern))
     if not gpu:
-        return
+        return True
     rest = [path for path in libraries.glob("lib*.so") if path not in gpu]
-    missing = _missing(rest, libraries / "libtorch_cuda.so")
-    compiler.require()
     with scratch.folder(libraries / ".standin") as work:
-        _compile(missing, work / "absent.c", libraries / STANDIN)
+        shop = workshop.furnish(settings, work / "root")
+        kernels = libraries / "libtorch_cuda.so"
+        for path in (*rest, kernels):
+            os.link(path, shop.home / path.name)
+        _compile(shop, _missing(shop, [path.name for path in rest], kernels.name))
+        (shop.home / STANDIN).rename(libraries / STANDIN)
     for path in gpu:
         path.unlink()
     for name in NEEDED:
@@ -52,36 +59,40 @@ def strip(packages: Path) -> None:
     metadata = about / "METADATA"
     metadata.write_text(LEFT_OUT.sub("", metadata.read_text(encoding="utf-8")), encoding="utf-8")
     _amend(about / "RECORD", packages)
+    return shop.locked
 
 
-def _missing(libraries: Iterable[Path], kernels: Path) -> list[str]:
+def _missing(shop: Workshop, libraries: Iterable[str], kernels: str) -> list[str]:
     """Return the names that `libraries` take from NVIDIA's libraries and from torch's `kernels`."""
     undefined: set[str] = set()
     own: set[str] = set()
     for library in libraries:
-        undefined |= _symbols(library, "--undefined-only")
-        own |= _symbols(library, "--defined-only")
-    elsewhere = _symbols(kernels, "--defined-only") - own
+        undefined |= _symbols(shop, library, "--undefined-only")
+        own |= _symbols(shop, library, "--defined-only")
+    elsewhere = _symbols(shop, kernels, "--defined-only") - own
     return sorted(
         {name.partition("@")[0] for name in undefined if NVIDIA.search(name) or name in elsewhere}
     )
 
 
-def _symbols(library: Path, which: str) -> set[str]:
-    return {line.split()[-1] for line in run(["nm", "--dynamic", which, library]).splitlines()}
+def _symbols(shop: Workshop, library: str, which: str) -> set[str]:
+    listed = run([*shop.enter, "nm", "--dynamic", which, shop.inside / library])
+    return {line.split()[-1] for line in listed.splitlines()}
 
 
-def _compile(missing: Iterable[str], source: Path, target: Path) -> None:
-    """Make the library `target` with all names in `missing`; those in nocuda.c have a meaning."""
+def _compile(shop: Workshop, missing: Iterable[str]) -> None:
+    """Make the stand-in with all names in `missing`; those in nocuda.c have a meaning."""
     names = "".join(f"ABSENT({name})\n" for name in missing)
-    source.write_text(
+    shutil.copy(ANSWERS, shop.home)
+    (shop.home / "absent.c").write_text(
         "static void absent(void) { __builtin_trap(); }\n"
         '#define ABSENT(name) void name(void) __attribute__((weak, alias("absent")));\n' + names,
         encoding="utf-8",
     )
     # Without a build id, and without the scratch folder's name, the bytes repeat.
     options = ("-O2", "-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,-s")
-    run(["gcc", *options, "-o", target, source, ANSWERS, "-lstdc++"])
+    sources = (shop.inside / "absent.c", shop.inside / ANSWERS.name)
+    run([*shop.enter, shop.cc, *options, "-o", shop.inside / STANDIN, *sources, "-lstdc++"])
 
 
 def _amend(record: Path, packages: Path) -> None:

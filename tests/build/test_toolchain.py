@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from builder.debian import root, store
-from builder.environment import engine, wheelhouse
+from builder.environment import engine, wheelhouse, workshop
 from builder.settings import ROOT, Settings
 from builder.stage import receipt
 from builder.stage.run import run
@@ -50,7 +50,7 @@ RIGHTS = {
 def place(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of the locked toolchain, with a small program to compile."""
     place = tmp_path_factory.mktemp("toolchain")
-    root.lay_out(store.debs(settings, engine.TOOLCHAIN), place)
+    root.lay_out(store.debs(settings, workshop.TOOLCHAIN), place)
     (place / "tmp/small.cpp").write_text(SOURCE)
     return place
 
@@ -87,7 +87,7 @@ engine.wheel(Settings(cache=sys.argv[2]), "llamacpp")
 @pytest.fixture
 def cache(tmp_path: Path, settings: Settings) -> Settings:
     """Return settings with a cache that has Debian's packages and nothing else."""
-    store.debs(settings, engine.TOOLCHAIN)
+    store.debs(settings, workshop.TOOLCHAIN)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/debian").symlink_to(settings.cache_dir / "debian")
     return Settings(cache=str(tmp_path / "cache"))

@@ -14,7 +14,7 @@ import pytest
 import tenacity
 
 from builder.debian import lock
-from builder.environment import engine, wheelhouse
+from builder.environment import engine, wheelhouse, workshop
 from builder.settings import Settings
 from builder.stage import download, receipt
 from builder.variants import DEFAULT, VARIANTS
@@ -190,7 +190,7 @@ def test_without_the_locked_toolchain_this_machines_compiler_is_named_or_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(engine.store, "debs", unavailable)
+    monkeypatch.setattr(workshop.store, "debs", unavailable)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandFailed, match=r"no C\+\+ compiler") as failure:
         engine.wheel(Settings(cache=str(tmp_path)), DEFAULT)

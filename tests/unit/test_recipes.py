@@ -32,7 +32,7 @@ NEUTRAL = {
     "builder.settings",
     "builder.variants",
     "builder.environment.tarball",  # its hash is an input of its own
-    "builder.environment.compiler",  # what is made with it is told, as not locked
+    "builder.environment.workshop",  # its packages are inputs; what is not of them is told
     "builder.environment.engine",  # its wheel's ingredients are inputs of their own
     "builder.debian.apt",
     "builder.debian.lock",
