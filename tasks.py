@@ -292,16 +292,18 @@ def test(_: Context, fast: bool = False, slow: bool = False, no_docker: bool = F
     help={
         "serve": _("measure the server instead, beside llama.cpp's own (15 minutes)"),
         "itrex": _("measure the tutorial's stack instead, beside llama.cpp (6 minutes)"),
+        "fresh": _("measure from nothing to the first answer instead, with and without a mirror"),
     }
 )
-def bench(_: Context, serve: bool = False, itrex: bool = False) -> None:
+def bench(_: Context, serve: bool = False, itrex: bool = False, fresh: bool = False) -> None:
     """Measure speed, memory and quality beside other engines and print the tables."""
     from builder.bench import engines
+    from builder.bench import fresh as start
     from builder.bench import itrex as stack
     from builder.bench import serve as service
 
-    at_most_one({"--serve": serve, "--itrex": itrex})
-    chosen = service if serve else stack if itrex else engines
+    at_most_one({"--serve": serve, "--itrex": itrex, "--fresh": fresh})
+    chosen = service if serve else stack if itrex else start if fresh else engines
     chosen.run_all(settings.load())
 
 
