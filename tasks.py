@@ -232,19 +232,24 @@ def image_size(_: Context, engine: str = "") -> None:
         "models": _("record the hashes of this model from its hub instead"),
         "engine": _("compile this engine and record the hash of its wheel instead"),
         "built": _("record the hashes of what has been built here instead, for mirrors"),
+        "explicit": _("print the locked conda packages for micromamba, pixi or conda instead"),
     }
 )
 def lock(
     _: Context,
+    *,
     check: bool = False,
     renew: bool = False,
     models: str = "",
     engine: str = "",
     built: bool = False,
+    explicit: bool = False,
 ) -> None:
     """Regenerate the locks from their intent files; --check only reports drift."""
     from builder import delivery
+    from builder.environment import condaenv
     from builder.environment import engine as engines
+    from builder.environment import explicit as packages
     from builder.environment import lock as locks
     from builder.models import fetch as stage_
 
@@ -255,9 +260,12 @@ def lock(
             "--models": models,
             "--engine": engine,
             "--built": built,
+            "--explicit": explicit,
         }
     )
-    if built:
+    if explicit:
+        print(packages.explicit(condaenv.LOCK, settings.load().channel), end="")
+    elif built:
         delivery.record(settings.load())
     elif models:
         stage_.lock(models)

@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import rattler
 import zstandard
 
 from builder.environment import conda, condaenv, debianpython, engine, wheelhouse
+from builder.environment.explicit import explicit
 from builder.image import base
 from builder.settings import ROOT, Settings
 from builder.stage import archive, receipt
@@ -237,6 +240,43 @@ def test_a_truncated_package_is_refused(serve: Serve, cache: Path, tmp_path: Pat
     with pytest.raises(DownloadFailure, match="does not deliver"):
         condaenv.build(mirror, "lock")
     assert leftovers(tmp_path / "d") == []
+
+
+def as_micromamba_reads(line: str) -> rattler.RepoDataRecord:
+    """Return the package of a line `URL#MD5`: all that is known of it is in its address."""
+    url, __, md5 = line.partition("#")
+    base, subdir, file = url.rsplit("/", 2)
+    name, version, build = file.removesuffix(".conda").removesuffix(".tar.bz2").rsplit("-", 2)
+    package = rattler.PackageRecord(
+        name, version, rattler.BuildString(build), 0, subdir, md5=bytes.fromhex(md5) or None
+    )
+    return rattler.RepoDataRecord(package, file, url, f"{base}/")
+
+
+def test_other_tools_make_the_same_prefix_of_the_explicit_list(
+    serve: Serve, lock: Path, tmp_path: Path
+) -> None:
+    channel = serve(1)
+    header, begin, *lines = explicit(lock, channel).splitlines()
+    assert (header, begin) == ("# platform: linux-64", "@EXPLICIT")
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    conda.link([as_micromamba_reads(line) for line in lines], theirs, tmp_path / "cache")
+    conda.link(conda.load(lock, channel), ours, tmp_path / "cache")
+    files = [
+        {path.relative_to(prefix) for path in prefix.rglob("*") if "conda-meta" not in path.parts}
+        for prefix in (theirs, ours)
+    ]
+    assert files[0] == files[1]
+    assert run(theirs / "bin/python", "-c", "import ssl; print(6 * 7)") == "42\n"
+
+
+def test_the_explicit_list_has_every_locked_package_with_its_md5() -> None:
+    lines = explicit(condaenv.LOCK, "https://mirror.example/conda-forge").splitlines()[2:]
+    assert len(lines) == condaenv.LOCK.read_text().count("[[package]]") > 10
+    for line in lines:
+        assert re.fullmatch(
+            r"https://mirror\.example/conda-forge/(linux-64|noarch)/\S+#[0-9a-f]{32}", line
+        )
 
 
 def test_an_unreachable_channel_is_named(tmp_path: Path, settings: Settings) -> None:
