@@ -281,7 +281,7 @@ def lock(
 @stage(
     help={
         "fast": _("only the linters and tests/unit"),
-        "slow": _("only what takes minutes each, which is left out otherwise"),
+        "slow": _("only the tests that take minutes each, which are skipped otherwise"),
         "no-docker": _("leave out tests/image"),
     },
 )
@@ -319,7 +319,7 @@ def bench(_: Context, serve: bool = False, itrex: bool = False, fresh: bool = Fa
     positional=("model",),
     help={
         "model": _("the model that answers (default: the catalogue's)"),
-        "record": _("keep what came of it for docs/clients.md"),
+        "record": _("keep the results for docs/clients.md"),
     },
 )
 def clients(_: Context, model: str = "", record: bool = False) -> None:
@@ -368,7 +368,7 @@ def launch(
 
 @stage(positional=("target",), help={"target": PLATFORM, "file": DESCRIPTION})
 def status(_: Context, target: str, file: str = "") -> None:
-    """Show what is running of the deployment on a platform."""
+    """Show the state of the deployment on a platform."""
     from builder.launch import description
 
     described = description.load(Path(file or description.FILE), target)
@@ -387,7 +387,7 @@ def teardown(_: Context, target: str, file: str = "") -> None:
 @stage(
     positional=("database",),
     help={
-        "database": _("vulnerabilities in OSV's form: all.zip of an ecosystem, or JSON"),
+        "database": _("vulnerabilities in OSV format: all.zip of an ecosystem, or JSON"),
         "engine": ENGINE,
     },
 )

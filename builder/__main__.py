@@ -26,7 +26,7 @@ class Builder(Program):
 
     def task_list_opener(self, extra: str = "") -> str:  # noqa: ARG002 - Invoke's signature
         """Return what stands above the list of tasks."""
-        return _("Tasks, in the order in which one needs them")
+        return _("Tasks, in the order in which they are needed")
 
     def list_flat(self) -> None:
         """Print the tasks in the order of tasks.py."""

@@ -54,7 +54,7 @@ def record(settings: Settings) -> None:
     ]
     if not works:
         raise StageMissing(
-            _("Nothing has been built here by the recipes of today."),
+            _("Nothing here was built from the current recipes."),
             next=_("Build it first: ./llmdeploy build-image MODEL"),
         )
     substitute.record(settings, works)
@@ -75,7 +75,7 @@ def publish(settings: Settings, names: Sequence[str], mirror: Path) -> None:
                 _("env/built.lock does not have {name} as it was built here.").format(
                     name=substitute.title(settings, path)
                 ),
-                _("Nothing would tell the other machine that these are the right bytes."),
+                _("The other machine could not tell whether these are the right bytes."),
                 _("Record it, and copy env/built.lock too: ./llmdeploy lock --built"),
             )
     for path, __ in works:

@@ -95,11 +95,11 @@ SAMPLING: dict[str, Callable[[str], float | int]] = {
 def add_sampling(parser: Parser, max_tokens: int | None) -> None:
     """Add the options that say how an answer is sampled, of `max_tokens` unless set otherwise."""
     told = {
-        "temperature": _("0 always takes the likeliest token; 2 is wild"),
-        "top_p": _("sample among the likeliest tokens of this total chance"),
-        "top_k": _("sample among so many of the likeliest tokens; 0: among all"),
-        "min_p": _("leave out tokens below this share of the likeliest one's chance; 0: none"),
-        "repeat_penalty": _("divide the scores of tokens that came before by this; 1: do not"),
+        "temperature": _("0 always picks the likeliest token; 2 is very random"),
+        "top_p": _("sample among the likeliest tokens up to this total probability"),
+        "top_k": _("sample among this many of the likeliest tokens; 0: among all"),
+        "min_p": _("leave out tokens below this share of the likeliest one's probability; 0: none"),
+        "repeat_penalty": _("divide the scores of repeated tokens by this; 1: do not"),
         "max_tokens": _("token limit of each answer (default {default})").format(
             default=max_tokens
         ),

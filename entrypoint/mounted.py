@@ -83,7 +83,7 @@ def _model(name: str, parts: Sequence[Path]) -> Model:
     except (ArithmeticError, TypeError, ValueError):
         raise DamagedModel(
             _("{path} is truncated or damaged.").format(path=parts[0]),
-            _("Its header has values that cannot be."),
+            _("Its header has impossible values."),
         ) from None
 
 
@@ -120,7 +120,7 @@ def _header(parts: Sequence[Path]) -> Header:
     if parts[0].is_dir():
         raise DamagedModel(
             _("{path} is a folder.").format(path=parts[0]),
-            _("Docker makes one where the file that it shall mount does not exist."),
+            _("Docker creates a folder where the file to be mounted does not exist."),
             _("Check the path on the left side of: -v FILE:{path}").format(path=parts[0]),
         )
     try:

@@ -106,7 +106,7 @@ def soak(busy: Found) -> str:
     values["back"] = ", ".join(f"{blow} {seconds:.1f} s" for blow, seconds in busy["blows"])
     return _(
         "{minutes:.0f} minutes with {clients} clients: {right} right answers, {aborted} hung up,"
-        " {hostile} hostile and refused, {interrupted} told to come again while the engine was"
+        " {hostile} hostile and refused, {interrupted} asked to retry while the engine was"
         " loaded, {wrong} wrong, {refused} refused, {unanswered} not answered; the engine was back"
         " after {back}; {settled:.0f} MiB after a tenth of it, {memory:.0f} MiB at its end."
     ).format(**values)

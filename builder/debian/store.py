@@ -99,7 +99,7 @@ def _download_today(unavailable: Sequence[Package], folder: Path) -> None:
             suite.current([package.name for package in unavailable], folder)
     except CommandFailed as failure:
         raise DownloadFailure(
-            _("Nobody delivers the locked Debian packages: {names}.").format(
+            _("No mirror delivers the locked Debian packages: {names}.").format(
                 names=", ".join(f"{each.name} {each.version}" for each in unavailable)
             ),
             f"{failure.what} {failure.why}".strip(),
@@ -111,7 +111,7 @@ def _tell(settings: Settings, strangers: Sequence[Deb]) -> None:
     """Say which packages are not the locked ones; raise HashMismatch if they have to be."""
     if not strangers:
         return
-    what = _("Not the locked Debian packages, which nobody has any more: {names}.").format(
+    what = _("Not the locked Debian packages, which no mirror has any more: {names}.").format(
         names=", ".join(f"{each.name} {each.version}" for each in strangers)
     )
     if settings.locked:

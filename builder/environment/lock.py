@@ -84,7 +84,7 @@ def tell_replaced(env: Path = ENV) -> None:
                 today = {each.name: each.version for each in suite.resolve(aim)}
         except CommandFailed as failure:
             report.say(
-                _("what has replaced packages of {name} cannot be told: {what}").format(
+                _("cannot tell which packages of {name} have been replaced: {what}").format(
                     name=name, what=failure.what
                 )
             )

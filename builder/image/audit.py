@@ -107,7 +107,7 @@ def _records(database: Path) -> Iterator[Record]:
 
 def _unreadable(database: Path, why: str) -> UsageFailure:
     return UsageFailure(
-        _("{path} is no database of vulnerabilities in OSV's form.").format(path=database),
+        _("{path} is not a vulnerability database in OSV format.").format(path=database),
         why,
         _("Name the all.zip of an ecosystem, or records as JSON."),
     )

@@ -102,7 +102,7 @@ class Deployment(Description):
         if any(each.default is MISSING for each in fields(kind)):
             raise ConfigFailure(
                 _("deploy.toml has no table [{name}].").format(name=kind.__name__.lower()),
-                next=_("deploy.example.toml shows what belongs into it."),
+                next=_("deploy.example.toml shows what belongs in it."),
             )
         return kind()
 

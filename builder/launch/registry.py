@@ -77,7 +77,7 @@ class Repository:
         if name != real:
             raise HashMismatch(
                 _("The registry delivers other bytes than {name}.").format(name=name),
-                _("What came has {digest}.").format(digest=real),
+                _("The digest received is {digest}.").format(digest=real),
                 _("Do not use this image; push it again."),
             )
 

@@ -155,16 +155,14 @@ def _content(path: Path, command: str) -> bytes:
 
 def _encrypted(path: Path) -> UsageFailure:
     return UsageFailure(
-        _("The key {path} is encrypted, and nobody here could type its password.").format(
-            path=path
-        ),
+        _("The key {path} is encrypted, and its password cannot be typed here.").format(path=path),
         next=_("Decrypt it: openssl pkey -in {path} -out sign.key").format(path=path),
     )
 
 
 def _unfit(path: Path, command: str) -> UsageFailure:
     return UsageFailure(
-        _("{path} is no key of the kind that is needed here: ECDSA on P-256, as PEM.").format(
+        _("{path} is not the kind of key that is needed here: ECDSA on P-256, as PEM.").format(
             path=path
         ),
         next=_("Make one with: {command}").format(command=command),

@@ -66,7 +66,7 @@ def _compare(statement: dict[str, Any]) -> None:
     if others := provenance.differences(statement):
         raise Unverified(
             _("The image was built of another recipe."),
-            _("Other than here are: {names}.").format(names=", ".join(others)),
+            _("These differ from here: {names}.").format(names=", ".join(others)),
             _("Check out the commit that it was built of: {commit}").format(
                 commit=provenance.commit(statement)
             ),
@@ -80,7 +80,7 @@ def _check_layers(repository: Repository, manifest: dict[str, Any], layers: list
     if diff_ids != layers:
         raise HashMismatch(
             _("The image has other layers than this recipe gives."),
-            _("Other than here are: {names}.").format(
+            _("These differ from here: {names}.").format(
                 names=", ".join(each for each in diff_ids if each not in layers) or "-"
             ),
             _("Build it here from the same commit and models, and compare again."),

@@ -110,7 +110,7 @@ def _question(row: Row, number: int, where: str) -> Question:
     letters = [letter for letter in string.ascii_uppercase if str(row.get(letter) or "").strip()]
     if "question" not in row or len(letters) < FEWEST:
         raise ConfigFailure(
-            _("{where} is of no form that is known.").format(where=where),
+            _("{where} has an unknown format.").format(where=where),
             _("It has these: {names}.").format(names=", ".join(str(each) for each in row)),
             _("It takes question, A, B, ... and answer, as in C-Eval, or query and response."),
         )

@@ -57,7 +57,7 @@ def register(commands: Commands) -> None:
         description=_(
             "Asks each question in a conversation of its own. Unless set otherwise, an answer has"
             " at most {tokens} tokens and temperature 0, with the repeat penalty that the model's"
-            " publisher advises; at another temperature, all that he advises holds. Answers that"
+            " publisher advises; at another temperature, all of that advice applies. Answers that"
             " are computed at once may differ from one time to the next; with --parallel 1 they"
             " are the same."
         ).format(tokens=DEFAULTS.max_tokens),
@@ -102,7 +102,7 @@ def register(commands: Commands) -> None:
         type=between(int, 1, REPEATS),
         default=1,
         metavar="N",
-        help=_("ask each question so many times, each time with the next seed"),
+        help=_("ask each question this many times, each time with the next seed"),
     )
     parser.add_argument(
         "--endpoint",
@@ -114,7 +114,7 @@ def register(commands: Commands) -> None:
         dest="printed",
         type=Path,
         metavar="FILE",
-        help=_("ask nobody: take the answers from a printed transcript, and keep them"),
+        help=_("ask no model: import the answers from a printed transcript"),
     )
     parser.add_argument(
         "--model-name", metavar="NAME", help=_("name of the model that gave these answers")
@@ -153,7 +153,8 @@ def _require_alone(arguments: Namespace) -> None:
     told = any(getattr(arguments, name) for name in others) or arguments.repeat > 1
     if told or arguments.questions != questions.TUTORIAL or sampling(arguments):
         raise UsageFailure(
-            _("A battery goes on as it began."), next=_("Leave out all options but --resume.")
+            _("A battery is resumed with the settings that it began with."),
+            next=_("Leave out all options but --resume."),
         )
 
 
@@ -347,7 +348,7 @@ def _talk(
         except MessageTooLong as failure:
             return (*turns, RecordedTurn(text, "")), failure.what
         if usage is None:
-            raise EngineCrashed(_("The engine ended an answer without a word about why."))
+            raise EngineCrashed(_("The engine ended an answer without giving a reason."))
         seconds = time.monotonic() - begun
         turns.append(RecordedTurn(text, said["answer"], usage, seconds, said["thought"]))
         talk.turns.append(turns[-1])

@@ -50,7 +50,7 @@ def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, st
             )
         if question.id in answers:
             raise ConfigFailure(
-                _("{where} answers {name} once more.").format(where=where, name=question.id)
+                _("{where} answers {name} a second time.").format(where=where, name=question.id)
             )
         answers[question.id] = question, answer
     if not answers:

@@ -56,7 +56,7 @@ def register(commands: Commands) -> None:
         "--price",
         type=between(float, 0, 1e6),
         metavar="RMB",
-        help=_("what an hour of this machine costs; tells what a million tokens do"),
+        help=_("price of an hour of this machine, to work out that of a million tokens"),
     )
     parser.add_argument("--json", action="store_true", help=_("print JSON, for programs"))
     parser.add_argument(

@@ -388,9 +388,9 @@ class Chat:
         self._talk.system = rest
         self._keep()
         if rest:
-            self._say(_("The model is told this from now on."))
+            self._say(_("The system prompt is set."))
         else:
-            self._say(_("The model is told nothing beforehand any more."))
+            self._say(_("The system prompt is removed."))
 
     def _change_model(self, rest: str) -> None:
         name = self._models.find(rest or None).name

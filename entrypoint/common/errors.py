@@ -187,7 +187,7 @@ class Refused(Failure):
 class Unverified(Failure):
     """An image does not match its signature."""
 
-    code, meaning = 32, "a signature or a provenance is missing, or of another key or recipe"
+    code, meaning = 32, "a signature or provenance is missing, or belongs to another key or recipe"
 
 
 class Vulnerable(Failure):

@@ -140,7 +140,7 @@ def require_memory(
             limit=size(budget.limit),
             available=size(budget.available),
         ),
-        "\n  ".join(ways) or _("It takes a machine with more memory."),
+        "\n  ".join(ways) or _("Use a machine with more memory."),
     )
 
 

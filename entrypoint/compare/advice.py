@@ -176,7 +176,7 @@ def _faults(
     texts: dict[Kind, str] = {
         "language": _("Answers not in the language of the question: {n} of {all}."),
         "repetition": _("Answers that go round in circles: {n} of {all}."),
-        "whole": _("Answers that do not come to their end: {n} of {all}."),
+        "whole": _("Unfinished answers: {n} of {all}."),
         "format": _("Answers not in the form asked for: {n} of {all}."),
         "program": _("Programs that do not do what was asked: {n} of {all}."),
     }

@@ -143,8 +143,8 @@ def _method(report: Report) -> list[str]:
     if any(reply.marks for question in report.questions for reply in question.replies):
         notes.append(
             _(
-                "Marks by hand take precedence over counted points. Those count that every model"
-                " has for the same question and dimension."
+                "Marks by hand take precedence over counted points. Only those count that every"
+                " model has for the same question and dimension."
             )
         )
     if (judging := report.judging) is None:

@@ -80,7 +80,7 @@ class Child:
         except subprocess.TimeoutExpired:
             return EngineCrashed(_("The inference engine broke off the connection."), self._tail())
         if self._given_up:
-            return EngineCrashed(_("The inference engine gave no sign of life and was ended."))
+            return EngineCrashed(_("The inference engine stopped responding and was terminated."))
         if code == -signal.SIGKILL:
             return NotEnoughMemory(
                 _("The inference engine was killed."),

@@ -147,7 +147,7 @@ class Endpoint:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:  # noqa: ARG002 - the protocol's
         """Raise NotSupported: the API cannot tell."""
-        raise NotSupported(_("An endpoint does not count tokens beforehand."))
+        raise NotSupported(_("An endpoint cannot count tokens in advance."))
 
     def alive(self) -> bool:
         """Tell whether it is open; whether the server is there shows with the next answer."""
@@ -238,7 +238,7 @@ class Endpoint:
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(_reason(error)) from None
         except (ValueError, RecursionError):
-            raise self._broken(_("It sent what is not of OpenAI's API.")) from None
+            raise self._broken(_("What it sent does not follow OpenAI's API.")) from None
 
     def _refusal(self, response: http.client.HTTPResponse) -> Failure:
         """Return what the server refused as a Failure."""
@@ -279,7 +279,7 @@ class Endpoint:
 def _reason(error: Exception) -> str:
     """Say in words why a connection failed."""
     if isinstance(error, TimeoutError):
-        return _("Nothing came for {seconds:.0f} seconds.").format(seconds=PATIENCE)
+        return _("No data arrived for {seconds:.0f} seconds.").format(seconds=PATIENCE)
     if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
         return _("The connection was closed in the middle of an answer.")
     return getattr(error, "strerror", None) or str(error)

@@ -265,7 +265,7 @@ class LlamaServer(ABC):
         with self._send("POST", "/apply-template", body) as response:
             text: str = json.load(response)["prompt"]
         if any(tool["function"]["name"] not in text for tool in options.tools):
-            raise NotSupported(_("The model's chat template knows no tools."))
+            raise NotSupported(_("The model's chat template does not support tools."))
         if (mark := _opened(text)) and (begun is not None or options.think == 0 or options.schema):
             text = f"{text}\n{THOUGHT_MARKS[mark]}\n\n"
         return f"{text}{begun or ''}"

@@ -55,7 +55,7 @@ class Scorer:
             return self._unfinished(before, number, top)
         if entry["id"] != number:
             raise NotSupported(
-                _("{number} is no token of the model.").format(number=number), option="prompt"
+                _("{number} is not a token of the model.").format(number=number), option="prompt"
             )
         # The server shows no control words.
         data = bytes(entry["bytes"]) or self.text([number]).encode()

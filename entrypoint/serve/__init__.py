@@ -86,7 +86,7 @@ def register(commands: Commands) -> None:
         "--metrics-alias",
         choices=["vllm"],
         default="",
-        help=_("tell the metrics under the names of this server too, for what reads those"),
+        help=_("expose the metrics under this server's names too, for tools that read those"),
     )
     parser.add_argument(
         "--context",

@@ -36,7 +36,7 @@ def require(text: str, schema: Mapping[str, Any]) -> None:
         journal.write("answer not checked", "warning")
         return
     except json.JSONDecodeError:
-        fault = _("it is no JSON")
+        fault = _("it is not JSON")
     if fault:
         raise problems.broken(fault)
 

@@ -93,7 +93,7 @@ class Routes:
         return MessagesReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
 
     async def count(self, request: Request) -> GeneratedReply:
-        """Tell how long the prompt of such a conversation is."""
+        """Count the tokens of such a conversation's prompt."""
         asked = await self._read(request, CountRequest)
         chat = fields.convert(asked.chat(), wire.ChatRequest)
         return CountReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
@@ -104,7 +104,7 @@ class Routes:
         return TextReply(self._find(asked.model), asked, self._limits)
 
     async def embed(self, request: Request) -> ComputedReply:
-        """Make vectors of texts."""
+        """Compute vectors of texts."""
         asked = await self._read(request, EmbeddingsRequest)
         return EmbeddingsReply(self._find(asked.model), asked, self._limits)
 
@@ -114,7 +114,7 @@ class Routes:
         return _json(self._models)
 
     async def model(self, request: Request) -> Response:
-        """Tell of one model."""
+        """Describe one model."""
         self._require_key(request)
         return _json(_card(self._find(request.path_params["name"])))
 

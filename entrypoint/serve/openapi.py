@@ -64,7 +64,7 @@ def document() -> bytes:
                 "content": {"application/json": {"schema": named[body]}},
             },
             responses={
-                "200": answer(whole, _("The answer; with `stream`, events of it."), *events),
+                "200": answer(whole, _("The answer; with `stream`, its events."), *events),
                 **dict.fromkeys(
                     ("400", "401", "404", "408", "413", "415", "429", "500", "503", "504"), failure
                 ),
@@ -92,7 +92,7 @@ def document() -> bytes:
         },
         "/v1/embeddings": {
             "post": asking(
-                "embed", _("Make vectors of texts"), embeddings.EmbeddingsRequest,
+                "embed", _("Compute vectors of texts"), embeddings.EmbeddingsRequest,
                 embeddings.EmbeddingList,
             )
         },
@@ -110,7 +110,7 @@ def document() -> bytes:
         },
         "/v1/messages/count_tokens": {
             "post": asking(
-                "count", _("Tell how long the prompt of such a conversation is"),
+                "count", _("Count the tokens of such a conversation's prompt"),
                 messages.CountRequest, messages.TokenCount, messages.TokenCount,
             )
         },
@@ -123,7 +123,7 @@ def document() -> bytes:
         "/v1/models/{name}": {
             "get": {
                 **reading(
-                    "model", _("Tell of one model"), wire.ModelCard, **{"401": error, "404": error}
+                    "model", _("Describe one model"), wire.ModelCard, **{"401": error, "404": error}
                 ),
                 "security": KEYED,
                 "parameters": [

@@ -412,7 +412,7 @@ def _varied(options: Options, number: int) -> Options:
 
 def _usage(answering: Answering) -> Usage:
     if answering.usage is None:
-        raise EngineCrashed(_("The engine ended an answer without a word about why."))
+        raise EngineCrashed(_("The engine ended an answer without giving a reason."))
     return answering.usage
 
 

@@ -78,7 +78,9 @@ class Answering:
             return engine.stream(self.prompt, self.options)
         if isinstance(engine, Embedder):
             return engine.vectors(self.prompt)
-        raise NotSupported(_("The model's engine makes no vectors of texts."), option="embeddings")
+        raise NotSupported(
+            _("The model's engine cannot compute vectors of texts."), option="embeddings"
+        )
 
     def take(self, piece: Piece) -> None:
         """Add a piece; a Usage or a failure is the last one."""

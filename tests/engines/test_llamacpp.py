@@ -116,7 +116,7 @@ def test_an_answer_goes_on_from_where_it_was_begun(engine: Engine) -> None:
 
 def test_a_template_without_tools_is_told(engine: Engine) -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-    with pytest.raises(NotSupported, match="knows no tools"):
+    with pytest.raises(NotSupported, match="does not support tools"):
         next(engine.stream(ask("Hi"), Options(tools=(tool,))))
     assert split(engine.stream(ask("Hi"), GREEDY))[0]
 

@@ -162,7 +162,7 @@ def test_of_three_only_one_can_be_ahead() -> None:
     [
         ("language", "Answers not in the language of the question: 1 of 2."),
         ("repetition", "Answers that go round in circles: 1 of 2."),
-        ("whole", "Answers that do not come to their end: 1 of 2."),
+        ("whole", "Unfinished answers: 1 of 2."),
         ("format", "Answers not in the form asked for: 1 of 2."),
         ("program", "Programs that do not do what was asked: 1 of 2."),
     ],

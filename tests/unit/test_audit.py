@@ -115,7 +115,7 @@ def test_what_is_no_database(settings: Settings, tmp_path: Path, content: bytes 
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UsageFailure, match="OSV's form") as caught:
+    with pytest.raises(UsageFailure, match="OSV format") as caught:
         audit.audit(settings, path)
     assert "all.zip" in caught.value.next
 

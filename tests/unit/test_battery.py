@@ -460,7 +460,7 @@ def test_the_battery_that_was_begun_last_is_resumed() -> None:
 )
 def test_a_battery_that_goes_on_cannot_be_changed(more: tuple[str, str]) -> None:
     ask("--output", "out")
-    with pytest.raises(UsageFailure, match="goes on as it began"):
+    with pytest.raises(UsageFailure, match="resumed with the settings"):
         resume(*more)
 
 

@@ -246,8 +246,8 @@ def test_the_tab_key_knows_every_command() -> None:
 def test_what_is_changed_without_an_answer_is_said() -> None:
     heard = Room(["/system Be brief.", "/system", "/clear"]).run()
     assert heard[2::2] == [
-        "[The model is told this from now on.]",
-        "[The model is told nothing beforehand any more.]",
+        "[The system prompt is set.]",
+        "[The system prompt is removed.]",
         "[The conversation is forgotten; the system prompt stays.]",
     ]
 

@@ -232,7 +232,7 @@ def test_what_debian_has_replaced_is_named_by_architecture(
     assert [line.strip() for line in capsys.readouterr().err.splitlines()] == [
         "debian-amd64.lock has fixed 1.0-1, and Debian has 1.0-2",
         "debian-amd64.lock has gone 1.0-1, and Debian has none",
-        "what has replaced packages of debian-arm64.lock cannot be told: no mirror of Debian",
+        "cannot tell which packages of debian-arm64.lock have been replaced: no mirror of Debian",
     ]
 
 

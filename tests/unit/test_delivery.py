@@ -114,7 +114,7 @@ def test_what_is_not_as_locked_is_not_recorded(
 ) -> None:
     build(settings)
     make_ready(settings)
-    with pytest.raises(StageMissing, match="Nothing has been built here"):
+    with pytest.raises(StageMissing, match="Nothing here was built"):
         delivery.record(settings)
     assert not substitute.LOCK.exists()
 

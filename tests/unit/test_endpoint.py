@@ -129,9 +129,9 @@ def test_a_conversation_longer_than_the_context_is_told_as_such(server: Server) 
     ("body", "why"),
     [
         (BEGUN + piece("你"), "closed in the middle"),
-        (BEGUN + piece("你") + b'data: {"choices": [{"del', "not of OpenAI's API"),
-        (b"data: nonsense\n\n", "not of OpenAI's API"),
-        (b"data: [1]\n\n", "not of OpenAI's API"),
+        (BEGUN + piece("你") + b'data: {"choices": [{"del', "does not follow OpenAI's API"),
+        (b"data: nonsense\n\n", "does not follow OpenAI's API"),
+        (b"data: [1]\n\n", "does not follow OpenAI's API"),
         (b"<html>Welcome</html>", "closed in the middle"),
         (b'data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
     ],
@@ -150,14 +150,14 @@ def test_an_answer_that_breaks_off_is_told_and_not_asked_again(
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (piece("bad \ud800 surrogate"), "not of OpenAI's API"),
-        (piece({"text": "an object"}), "not of OpenAI's API"),
-        (b'data: {"choices": 5}\n\n', "not of OpenAI's API"),
-        (b'data: {"choices": [{"delta": "text"}]}\n\n', "not of OpenAI's API"),
-        (b'data: {"usage": {"completion_tokens": -1}}\n\n', "not of OpenAI's API"),
-        (b'data: {"error": ' + b"[" * 200_000 + b"\n\n", "not of OpenAI's API"),
-        (b"data: " + b"[" * 200_000 + b"\n\n", "not of OpenAI's API"),
-        (b'data: {"error": "\xff"}\n\n', "not of OpenAI's API"),
+        (piece("bad \ud800 surrogate"), "does not follow OpenAI's API"),
+        (piece({"text": "an object"}), "does not follow OpenAI's API"),
+        (b'data: {"choices": 5}\n\n', "does not follow OpenAI's API"),
+        (b'data: {"choices": [{"delta": "text"}]}\n\n', "does not follow OpenAI's API"),
+        (b'data: {"usage": {"completion_tokens": -1}}\n\n', "does not follow OpenAI's API"),
+        (b'data: {"error": ' + b"[" * 200_000 + b"\n\n", "does not follow OpenAI's API"),
+        (b"data: " + b"[" * 200_000 + b"\n\n", "does not follow OpenAI's API"),
+        (b'data: {"error": "\xff"}\n\n', "does not follow OpenAI's API"),
         (b'data: {"error": "' + b"no " * 10_000 + b'"}\n\n', "no " * 100),
         # Endless: a line, pieces, and lines that say nothing.
         (itertools.repeat(b"x" * 60_000), "does not stop"),
@@ -197,7 +197,7 @@ def test_a_server_that_falls_silent_is_not_waited_for_forever(
     server.script = [(200, BEGUN + piece("hang") + b": hang\n\n")]
     with pytest.raises(BrokenAnswer, match="broke off an answer") as caught:
         answer(server)
-    assert "Nothing came for" in caught.value.why
+    assert "No data arrived for" in caught.value.why
 
 
 def test_closing_it_breaks_off_what_is_being_answered(server: Server) -> None:

@@ -233,7 +233,7 @@ def test_a_model_too_large_for_the_machine_needs_a_larger_machine(tmp_path: Path
     assert str(caught.value).splitlines() == [
         "huge needs 4.9 GiB of memory.",
         "  This machine has 555 MiB, of which 481 MiB are free.",
-        "  It takes a machine with more memory.",
+        "  Use a machine with more memory.",
     ]
 
 

@@ -109,12 +109,12 @@ def test_a_file_in_parts_is_one_model(put: Put) -> None:
         (
             "my.gguf",
             whole(pairs={**PAIRS, "tiny.embedding_length": kind(8) + text("wide")}),
-            "values that cannot be",
+            "impossible values",
         ),
         (
             "my.gguf",
             whole(pairs={**PAIRS, "general.file_type": PAIRS["general.languages"]}),
-            "values that cannot be",
+            "impossible values",
         ),
     ],
 )

@@ -60,7 +60,7 @@ def test_jsonl_is_read_whatever_its_fields_are_called(
         ('["甲？"]', "line 2 is not an object"),
         ('{"question": "甲？", "answer": null}', r"line 2 has no answer.*answer, response"),
         ('{"question": "丁？", "answer": "丁"}', "line 2 answers no question of the list"),
-        ('{"id": "b", "answer": "乙"}', "line 2 answers b once more"),
+        ('{"id": "b", "answer": "乙"}', "line 2 answers b a second time"),
     ],
 )
 def test_jsonl_that_cannot_be_read_is_told_where(tmp_path: Path, line: str, told: str) -> None:

@@ -169,7 +169,7 @@ def _table(deployment: Deployment) -> Eas:
     if bool(eas.instance_type) == bool(eas.resource):
         raise ConfigFailure(
             _("[eas] needs either instance_type or resource."),
-            next=_("deploy.example.toml shows what belongs into it."),
+            next=_("deploy.example.toml shows what belongs in it."),
         )
     if deployment.port in RESERVED:
         raise ConfigFailure(

@@ -32,7 +32,7 @@ def chosen(server: Path) -> str:
             model=machine.cpu().model or _("unknown")
         ),
         said.strip(),
-        _("It takes a processor of the x86-64 family."),
+        _("An x86-64 processor is needed."),
     )
 
 

@@ -181,7 +181,7 @@ def kernels() -> str:
         raise UnsupportedCpu(
             _("This CPU lacks instructions that the inference engine needs."),
             found.stderr.strip(),
-            _("It takes a processor of the x86-64 family."),
+            _("An x86-64 processor is needed."),
         )
     return found.stdout.strip()
 

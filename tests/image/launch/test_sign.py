@@ -203,10 +203,10 @@ def test_pushing_again_attaches_nothing_twice(
         ("missing.key", "cannot be read"),
         ("encrypted.key", "is encrypted"),
         ("old.key", "is encrypted"),
-        ("p384.key", "is no key of the kind"),
-        ("ed25519.key", "is no key of the kind"),
-        ("sign.pub", "is no key of the kind"),
-        ("text.key", "is no key of the kind"),
+        ("p384.key", "is not the kind of key"),
+        ("ed25519.key", "is not the kind of key"),
+        ("sign.pub", "is not the kind of key"),
+        ("text.key", "is not the kind of key"),
     ],
 )
 def test_a_key_that_cannot_sign_is_told_before_anything_is_sent(

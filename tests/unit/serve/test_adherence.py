@@ -25,8 +25,8 @@ def form(schema: Any) -> dict[str, Any]:
         ('{"leaf": 6}', "$.leaf: 6 is greater than the maximum of 5"),
         ('{"leaf": "5"}', "$.leaf"),
         ("[]", "$: "),
-        ('{"leaf": 5', "no JSON"),
-        ("", "no JSON"),
+        ('{"leaf": 5', "not JSON"),
+        ("", "not JSON"),
     ],
 )
 def test_an_answer_that_breaks_its_schema_does_not_leave(
