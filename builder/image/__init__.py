@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from builder.image import base, bill, daemon, dockerfile, layers, materials
 from builder.image.bill import Bill
 from builder.settings import Settings
-from builder.stage import receipt, report
+from builder.stage import receipt, report, scratch
 from builder.stage.run import run
 from entrypoint.common import catalog
 from entrypoint.common.catalog import Catalog
@@ -19,6 +19,8 @@ from entrypoint.common.errors import ImageMissing, StageMissing
 from entrypoint.common.language import _
 
 if TYPE_CHECKING:
+    from docker.models.images import Image
+
     from docker import DockerClient
 
 HARDENED = (
@@ -37,23 +39,35 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
     catalogue = _choose(settings, models)
     with report.step(_("Image {name}").format(name=settings.image_name)):
         client = daemon.connect()
-        tarball = environment["outputs"][settings.packed.name]["sha256"]
-        debs = [] if settings.base else base.packages(settings, environment["packages"])
-        about = Bill(debs, environment, catalogue)
-        stack = list(layers.plan(settings, debs, tarball, catalogue, about))
-        recipe = dockerfile.render(
-            dockerfile.FILE.read_text(encoding="utf-8"),
-            settings.base,
-            [layer.name for layer in stack if layer.name.startswith("model-")],
-        )
-        inputs = {layer.name: receipt.digest(dict(layer.inputs)) for layer in stack}
-        inputs["Dockerfile"] = receipt.digest(recipe)
-        folder = settings.image_dir
-        is_labelled = _labels(client, settings.image_name).get(INPUTS) == receipt.digest(inputs)
-        # Another checkout may have made the image; this one's folder tells about it too.
-        if is_labelled and receipt.current(folder / "receipt.json", inputs):
-            report.say(_("nothing changed"))
-            return
+        # Another build in this folder waits: its layers are not this one's.
+        with scratch.kept(settings.image_dir) as folder:
+            _build(settings, client, folder, environment, catalogue)
+
+
+def _build(
+    settings: Settings,
+    client: DockerClient,
+    folder: Path,
+    environment: Mapping[str, Any],
+    catalogue: Catalog,
+) -> None:
+    """Build the image in `folder` unless it is current; leave there the layers that it has."""
+    tarball = environment["outputs"][settings.packed.name]["sha256"]
+    debs = [] if settings.base else base.packages(settings, environment["packages"])
+    about = Bill(debs, environment, catalogue)
+    stack = list(layers.plan(settings, debs, tarball, catalogue, about))
+    recipe = dockerfile.render(
+        dockerfile.FILE.read_text(encoding="utf-8"),
+        settings.base,
+        [layer.name for layer in stack if layer.name.startswith("model-")],
+    )
+    inputs = {layer.name: receipt.digest(dict(layer.inputs)) for layer in stack}
+    inputs["Dockerfile"] = receipt.digest(recipe)
+    is_labelled = _labels(client, settings.image_name).get(INPUTS) == receipt.digest(inputs)
+    # Another checkout may have made the image; this one's folder tells about it too.
+    if is_labelled and receipt.current(folder / "receipt.json", inputs):
+        report.say(_("nothing changed"))
+    else:
         for layer in stack:
             layers.write(folder, layer)
         (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
@@ -62,15 +76,19 @@ def build(settings: Settings, models: Sequence[str] | None = None) -> None:
             INPUTS: receipt.digest(inputs)
         }
         _stack(settings, folder, labels)
-        image = client.images.get(settings.image_name)
-        receipt.write(
-            folder / "receipt.json",
-            inputs,
-            [folder / "Dockerfile", folder / "sbom.json"],
-            image=image.id,
-            layers=image.attrs["RootFS"]["Layers"],
-            size=image.attrs["Size"],
-        )
+        _record(client.images.get(settings.image_name), folder, inputs)
+    layers.keep(folder, [layer.name for layer in stack])
+
+
+def _record(image: Image, folder: Path, inputs: Mapping[str, str]) -> None:
+    receipt.write(
+        folder / "receipt.json",
+        inputs,
+        [folder / "Dockerfile", folder / "sbom.json"],
+        image=image.id,
+        layers=image.attrs["RootFS"]["Layers"],
+        size=image.attrs["Size"],
+    )
 
 
 def require(settings: Settings) -> None:

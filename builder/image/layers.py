@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,19 @@ def write(folder: Path, layer: Layer) -> None:
         archive.write_tar(content, tar)
         content.rename(root)
     receipt.write(record, layer.inputs, [tar])
+
+
+def keep(folder: Path, names: Collection[str]) -> None:
+    """Remove the layers below `folder` that have none of these names.
+
+    A model that the image has no more would lie there as long as the checkout, once more.
+    """
+    for path in sorted(folder.glob("layers/*")):  # a record goes before its tar
+        if path.stem not in names:
+            path.unlink()
+    for path in folder.glob("roots/*"):
+        if path.name not in names:
+            shutil.rmtree(path)
 
 
 def _environment(tarball: Path, root: Path) -> None:

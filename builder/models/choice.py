@@ -7,6 +7,7 @@ What is ready here is known better, and taken before anything is measured or fet
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,15 @@ from entrypoint.common.errors import DownloadFailure, NotEnoughMemory
 from entrypoint.common.language import _
 
 LEAST: Final = 8.0  # tokens a second: about as fast as people read
-SAMPLE: Final = 128 << 20  # bytes that each thread reads to find the bandwidth: no cache holds them
+# Bytes that each thread reads in turns to find the bandwidth: no cache holds them. A turn takes
+# milliseconds, so that even on a busy machine some fall between what other programs do.
+SAMPLE, TURN = 128 << 20, 32 << 20
+TRIAL: Final = 0.5  # seconds of turns, of which the fastest counts
 RAW, READY = 32, 9  # 16 bits a weight become 4.5 where a checkpoint is quantized
 EMBEDDING: Final = (
     0.82  # bytes of a number in the tensor that reads words: Q6_K, even in Q4_0 files
 )
 MENTIONED: Final = 3  # models that a message names
-PASSES: Final = 3  # of which the fastest counts, as other programs read too
 
 
 @dataclass(frozen=True)
@@ -156,17 +159,20 @@ def require(known: Models, name: str, available: int | None) -> None:
 
 
 def bandwidth() -> float:
-    """Measure how many bytes a second all cores together read from memory, in under a second."""
+    """Measure how many bytes a second all cores together can read from memory, within a second."""
     count = machine.threads()
     areas = [ctypes.create_string_buffer(b"\1" * SAMPLE, SAMPLE) for _each in range(count)]
     search = ctypes.CDLL(None).memchr  # called without Python's lock, and as fast as memory is
     search.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
-    best = 0.0
+    best, end = 0.0, time.monotonic() + TRIAL
     with ThreadPoolExecutor(count) as pool:
-        for _each in range(PASSES):
+        for start in itertools.cycle(range(0, SAMPLE, TURN)):
+            places = [ctypes.byref(area, start) for area in areas]
             begun = time.monotonic()
-            list(pool.map(lambda area: search(area, 0, SAMPLE), areas))
-            best = max(best, count * SAMPLE / (time.monotonic() - begun))
+            if best and begun > end:
+                break
+            list(pool.map(search, places, itertools.repeat(0), itertools.repeat(TURN)))
+            best = max(best, count * TURN / (time.monotonic() - begun))
     return best
 
 

@@ -22,12 +22,13 @@ class Splitter:
     """Tells thought from answer while a text comes in pieces, wherever they are cut.
 
     Only a mark that begins the text opens a thought, and only the first that ends it closes one:
-    an answer may write of `<think>`. Space around the marks belongs to neither part.
+    an answer may write of `<think>`. Space around the marks belongs to neither part. A model whose
+    thought was ended for it may end it once more, which is left out.
     """
 
     def __init__(self) -> None:
         self.kind: Kind | None = None  # of what comes next; None as long as it may be either
-        self._closing = ""  # what ends the thought that is open
+        self._marks: tuple[str, ...] = ()  # of the thought that is open, or may be closed again
         self._begun = False  # whether the part that is under way has text
         self._held = ""  # may be the beginning of a mark, or space before one
 
@@ -36,12 +37,14 @@ class Splitter:
         self._held += piece
         if self.kind is None:
             self._open()
-        if self.kind == "thought" and self._closing in self._held:
-            thought, _mark, self._held = self._held.partition(self._closing)
+        if self.kind == "thought" and self._marks[1] in self._held:
+            thought, _mark, self._held = self._held.partition(self._marks[1])
             yield from self._part(thought.rstrip())
             self.kind, self._begun = "answer", False
+        if self.kind == "answer" and self._marks:
+            self._drop()
         if self.kind:
-            sure = len(self._held) - (self._doubtful() if self.kind == "thought" else 0)
+            sure = len(self._held) - (self._doubtful() if self._marks else 0)
             text, self._held = self._held[:sure], self._held[sure:]
             yield from self._part(text)
 
@@ -54,18 +57,28 @@ class Splitter:
     def _open(self) -> None:
         """Decide by which kind the text begins, as soon as enough of it is there."""
         begun = self._held.lstrip()
-        for opening, closing in THOUGHT_MARKS.items():
-            if begun.startswith(opening):
-                self.kind, self._held = "thought", begun.removeprefix(opening)
-                self._closing = closing
+        for marks in THOUGHT_MARKS.items():
+            if begun.startswith(marks):
+                self.kind, self._held = "thought", begun.removeprefix(marks[0])
+                self._marks = marks
                 return
-        if not any(opening.startswith(begun) for opening in THOUGHT_MARKS):
+        if not any(mark.startswith(begun) for marks in THOUGHT_MARKS.items() for mark in marks):
             self.kind, self._begun = "answer", True  # an ordinary answer stays as it is
 
+    def _drop(self) -> None:
+        """Leave out what closes a thought again, unless the answer itself writes of the marks."""
+        opening, closing = self._marks
+        before, mark, after = self._held.partition(closing)
+        if opening in before:
+            self._marks = ()
+        elif mark:
+            self._held = before + after
+            self._drop()
+
     def _doubtful(self) -> int:
-        """Return how many of the last characters may turn out to end the thought."""
-        for length in range(len(self._closing) - 1, 0, -1):
-            if self._held.endswith(self._closing[:length]):
+        """Return how many of the last characters may turn out to be a mark, or space before one."""
+        for length in range(max(map(len, self._marks)) - 1, 0, -1):
+            if any(self._held.endswith(mark[:length]) for mark in self._marks):
                 before = self._held[:-length]
                 return length + len(before) - len(before.rstrip())
         return len(self._held) - len(self._held.rstrip())

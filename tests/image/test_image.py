@@ -64,6 +64,13 @@ def test_another_checkout_gives_the_same_layers_and_an_edited_program_only_anoth
     newest = next(row for row in engine.images.get("llmdeploy-checkout").history() if row["Size"])
     assert newest["Size"] < MEGABYTE
 
+    (folder / "roots/model-gone").mkdir()
+    (folder / "layers/model-gone.tar").touch()
+    third = task("build-image", cwd=checkout)
+    assert "nothing changed" in third.stderr
+    assert not [*folder.glob("*/model-gone*")]
+    assert "nothing changed" in task("build-image", cwd=checkout).stderr
+
 
 def test_a_full_disk_is_told_and_leaves_no_half_layer(checkout: Path) -> None:
     small = (

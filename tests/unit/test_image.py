@@ -1,13 +1,14 @@
 """The image's recipe, labels and command line, as far as they are text."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from builder import up
-from builder.image import dockerfile, materials, sizes
+from builder.image import dockerfile, layers, materials, sizes
 from builder.settings import ROOT
 from entrypoint.common.catalog import Catalog, Model
 from entrypoint.common.errors import ConfigFailure
@@ -129,3 +130,22 @@ def test_the_chat_container_is_hardened_and_speaks_the_hosts_language(
         "--security-opt", "no-new-privileges", "--tmpfs", "/tmp",  # noqa: S108 - the container's
         "--env=LLMDEPLOY_LANG=zh", "llmdeploy", "chat", "--model", "tiny",
     ]  # fmt: skip
+
+
+def test_layers_of_models_that_the_image_has_no_more_are_removed(tmp_path: Path) -> None:
+    for name in ("env", "model-a-1.5b", "model-a-0.5b"):
+        (tmp_path / "roots" / name / "models").mkdir(parents=True)
+        (tmp_path / "roots" / name / "models/weights").touch()
+        for suffix in ("tar", "json"):
+            path = tmp_path / "layers" / f"{name}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    (tmp_path / "layers/.model-a-0.5b.tar.tmp").touch()  # what a kill has left
+    (tmp_path / "receipt.json").touch()
+    layers.keep(tmp_path, ["env", "model-a-0.5b"])
+    assert sorted(path.name for path in (tmp_path / "layers").iterdir()) == [
+        "env.json", "env.tar", "model-a-0.5b.json", "model-a-0.5b.tar"
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "roots").iterdir()) == ["env", "model-a-0.5b"]
+    assert (tmp_path / "roots/env/models/weights").exists()
+    assert (tmp_path / "receipt.json").exists()
