@@ -193,6 +193,7 @@ def _weights(all_: Sequence[ModelFile], where: str) -> list[ModelFile]:
     raise DamagedModel(
         _("{path} has no weights.").format(path=where),
         _("Neither a GGUF file nor *.safetensors or *.bin is there."),
+        _("Name the folder or repository that has them, or one file: ./my.gguf"),
     )
 
 

@@ -60,7 +60,11 @@ def read(path: Path) -> Header:
     """Read the header of `path`; raise DamagedModel if it is not a GGUF file or not a whole one."""
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            raise DamagedModel(_("{path} is not a GGUF file.").format(path=path))
+            raise DamagedModel(
+                _("{path} is not a GGUF file.").format(path=path),
+                _("It does not begin as one does; a page or a pointer may have come in its place."),
+                _("Get it again from where its model is published."),
+            )
         size = path.stat().st_size
         cursor = _Cursor(stream, size)
         try:
@@ -72,6 +76,7 @@ def read(path: Path) -> Header:
             raise DamagedModel(
                 _("{path} is truncated or damaged.").format(path=path),
                 _("Its header describes more than its {size} bytes.").format(size=size),
+                _("Get it again from where its model is published."),
             )
     return header
 

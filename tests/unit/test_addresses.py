@@ -69,14 +69,17 @@ def test_what_a_repository_has_is_told(there: list[str], part: str, told: str) -
 def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "my.gguf"
     path.write_bytes(content)
-    with pytest.raises(DamagedModel, match=r"my\.gguf is"):
+    with pytest.raises(DamagedModel, match=r"my\.gguf is") as caught:
         addresses.resolve(str(path))
+    assert caught.value.why
+    assert "again" in caught.value.next
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("soon")
-    with pytest.raises(DamagedModel, match="has no weights"):
+    with pytest.raises(DamagedModel, match="has no weights") as caught:
         addresses.resolve(str(tmp_path))
+    assert "./my.gguf" in caught.value.next
 
 
 def test_a_checkpoint_that_lacks_a_part(tmp_path: Path) -> None:
