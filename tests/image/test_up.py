@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
+from builder.settings import Settings
+from tests import hub as hubs
+from tests.hub import REPOSITORY, REVISION, Hub
 
 Task = Callable[..., CompletedProcess[str]]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -34,3 +39,28 @@ def test_without_an_engine_the_same_chat_runs_on_the_host(task: Task) -> None:
     assert done.returncode == 0, done.stderr
     assert "without a container" in done.stderr
     assert CHINESE.search(done.stdout)
+
+
+@pytest.mark.slow
+def test_an_address_of_a_hub_is_all_that_it_takes(
+    task: Task, settings: Settings, checkout: Path
+) -> None:
+    """The real SDK of ModelScope fetches from a loopback what nobody has described."""
+    weights = (settings.ready_dir / "smollm2-135m/model.gguf").read_bytes()
+    (checkout / "dist/models").unlink()  # it has its own, as a catalogue is written there
+    with hubs.serve(Hub({"tiny-Q4_0.gguf": weights})) as hub:
+        done = task(
+            *("up", f"modelscope:{REPOSITORY}@{REVISION}:Q4_0"),
+            cwd=checkout,
+            text="Say hello.\n",
+            MODELSCOPE_ENDPOINT=hub.url,
+            HOME=str(checkout),
+            LLMDEPLOY_CACHE=str(settings.cache_dir),
+        )
+    assert done.returncode == 0, done.stderr
+    assert "recorded as model in models/local.toml" in done.stderr
+    assert done.stdout.strip()
+    assert "==>" not in done.stdout
+    assert sorted(path.name for path in checkout.glob("dist/image/llamacpp/roots/model-*")) == [
+        "model-model"
+    ]
