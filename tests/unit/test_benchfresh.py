@@ -22,6 +22,7 @@ sleep 0.4
 echo "    took 0.4 s" >&2
 sleep 0.1
 printf "$1 $LLMDEPLOY_MIRROR $(cat)"
+sleep 1
 echo "==> too late" >&2
 exec sleep 60
 """
