@@ -94,7 +94,7 @@ SAMPLING: dict[str, Callable[[str], float | int]] = {
 
 def add_sampling(parser: Parser, max_tokens: int | None) -> None:
     """Add the options that say how an answer is sampled, of `max_tokens` unless set otherwise."""
-    told = {
+    texts = {
         "temperature": _("0 always picks the likeliest token; 2 is very random"),
         "top_p": _("sample among the likeliest tokens up to this total probability"),
         "top_k": _("sample among this many of the likeliest tokens; 0: among all"),
@@ -107,7 +107,7 @@ def add_sampling(parser: Parser, max_tokens: int | None) -> None:
         THINK: _("on, off, or how many tokens a model that thinks may do so before it answers"),
     }
     for name, read in SAMPLING.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=read, metavar="N", help=told[name])
+        parser.add_argument(f"--{name.replace('_', '-')}", type=read, metavar="N", help=texts[name])
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -80,12 +80,12 @@ def _cpu(engine: Backend | None) -> Diagnosis:
     processor = machine.cpu()
     facts = {"model": processor.model, "flags": sorted(processor.flags)}
     try:
-        chosen = engine.kernels() if engine else None
+        kernels = engine.kernels() if engine else None
     except Failure as problem:
         return Diagnosis("cpu", processor.model, {**facts, "kernels": None}, problem)
-    text = _("{model}, kernels for {kernels}") if chosen else "{model}"
+    text = _("{model}, kernels for {kernels}") if kernels else "{model}"
     return Diagnosis(
-        "cpu", text.format(model=processor.model, kernels=chosen), {**facts, "kernels": chosen}
+        "cpu", text.format(model=processor.model, kernels=kernels), {**facts, "kernels": kernels}
     )
 
 
@@ -157,10 +157,10 @@ def _row(diagnosis: Diagnosis) -> tuple[str, str, str]:
 
 def _json(diagnosis: Diagnosis) -> dict[str, Any]:
     problem = diagnosis.problem
-    told = problem and {
+    description = problem and {
         "code": problem.code,
         "what": problem.what,
         "why": problem.why,
         "next": problem.next,
     }
-    return {**diagnosis.facts, "problem": told}
+    return {**diagnosis.facts, "problem": description}

@@ -39,17 +39,17 @@ class Shelf(Catalog):
 def load(folder: Path) -> Shelf:
     """Read the catalogue in `folder` and the files beside it; raise what `catalog.load` raises."""
     known = catalog.load(folder)
-    taken = {model.name for model in known.models}
+    names = {model.name for model in known.models}
     models: list[Model] = []
-    refused: dict[str, Failure] = {}
+    failures: dict[str, Failure] = {}
     for name, parts in _files(folder).items():
         try:
-            if name in taken:
+            if name in names:
                 raise _named_twice(name, parts[0])
             models.append(_model(name, parts))
         except Failure as failure:
-            refused[name] = failure
-    return Shelf(known.default, (*known.models, *models), refused)
+            failures[name] = failure
+    return Shelf(known.default, (*known.models, *models), failures)
 
 
 def unknown(model: Model) -> bool:
@@ -88,25 +88,25 @@ def _model(name: str, parts: Sequence[Path]) -> Model:
 
 
 def _described(name: str, files: tuple[ModelFile, ...], header: Header) -> Model:
-    told = facts.of_gguf(header)
+    own = facts.of_gguf(header)
     context = footprint.context(header, CONTEXT)
     return Model(
         name=name,
-        display_name=_line(told.display_name) or name,
+        display_name=_line(own.display_name) or name,
         engine=ENGINE,
         quantization=footprint.type_name(header),
         context=context,
         memory=footprint.whole(header, sum(file.size for file in files), context),
         memory_each=footprint.each(header, context),
-        languages=tuple(map(_line, told.languages)),
-        license=_line(told.license),
+        languages=tuple(map(_line, own.languages)),
+        license=_line(own.license),
         source="",
         revision="",
         chat_template="",
         stop=(),
         files=files,
-        think=told.think,
-        sampling=told.sampling,
+        think=own.think,
+        sampling=own.sampling,
     )
 
 

@@ -51,9 +51,9 @@ def save(plan: Plan, folder: Path) -> None:
 def load(folder: Path) -> Plan:
     """Return the plan that was kept last; raise ConfigFailure if there is none to be read."""
     path = folder / NAME
-    kept = content(path)
+    text = content(path)
     try:
-        data = json.loads(kept)
+        data = json.loads(text)
         if data.pop("schema") != SCHEMA:
             raise ValueError  # noqa: TRY301 - as strange as no JSON
         return record(Plan, data, str(path))

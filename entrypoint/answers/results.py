@@ -185,10 +185,10 @@ def content(path: Path) -> bytes:
 
 def runs(answers: Iterable[Answer]) -> dict[Run, tuple[Answer, ...]]:
     """Return the answers of each run, both in the order in which they came."""
-    found: dict[Run, list[Answer]] = {}
+    by_run: dict[Run, list[Answer]] = {}
     for answer in answers:
-        found.setdefault(answer.run, []).append(answer)
-    return {run: tuple(each) for run, each in found.items()}
+        by_run.setdefault(answer.run, []).append(answer)
+    return {run: tuple(each) for run, each in by_run.items()}
 
 
 def unseeded(run: Run) -> Run:
@@ -261,27 +261,27 @@ def dump(answer: Answer) -> bytes:
 
 def _parse(content: bytes, path: Path) -> Loaded:
     whole = content.rfind(b"\n") + 1
-    seen: dict[tuple[Run, str, tuple[str, ...]], Answer] = {}
+    answers: dict[tuple[Run, str, tuple[str, ...]], Answer] = {}
     repeated: list[Answer] = []
     for number, line in enumerate(content[:whole].splitlines(), 1):
         answer = _answer(line, path, number)
         key = (answer.run, answer.id, answer.questions)
-        if key in seen:
+        if key in answers:
             repeated.append(answer)
         else:
-            seen[key] = answer
-    return Loaded(tuple(seen.values()), tuple(repeated), cut=whole < len(content))
+            answers[key] = answer
+    return Loaded(tuple(answers.values()), tuple(repeated), cut=whole < len(content))
 
 
 def _answer(line: bytes, path: Path, number: int) -> Answer:
     where = _("{path}, line {number}").format(path=path, number=number)
     try:
         data: dict[str, Any] = json.loads(line)
-        found = data.pop("schema")
-        if isinstance(found, int) and found > SCHEMA:
+        schema = data.pop("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
             raise ConfigFailure(
                 _("{path} has format {found}; this program reads format {known}.").format(
-                    path=where, found=found, known=SCHEMA
+                    path=where, found=schema, known=SCHEMA
                 ),
                 next=_("Read it with the version of llmdeploy that wrote it, or a newer one."),
             )

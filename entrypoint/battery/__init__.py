@@ -129,11 +129,11 @@ def run(arguments: Namespace) -> None:
         _require_alone(arguments)
         plan = plans.load(arguments.resume)
     else:
-        asked = questions.load(arguments.questions)
+        question_list = questions.load(arguments.questions)
         if arguments.printed or arguments.model_name:
-            _import(arguments, asked)
+            _import(arguments, question_list)
             return
-        plan = Plan(tuple(runs(arguments)), asked, arguments.parallel)
+        plan = Plan(tuple(runs(arguments)), question_list, arguments.parallel)
     all_ = respondents(plan)
     folder = arguments.resume or arguments.output
     with _store(folder) as store:
@@ -150,8 +150,8 @@ def run(arguments: Namespace) -> None:
 def _require_alone(arguments: Namespace) -> None:
     """Refuse what would change a battery that has begun."""
     others = ("model", "output", "system", "parallel", "endpoint", "printed", "model_name")
-    told = any(getattr(arguments, name) for name in others) or arguments.repeat > 1
-    if told or arguments.questions != questions.TUTORIAL or sampling(arguments):
+    has_options = any(getattr(arguments, name) for name in others) or arguments.repeat > 1
+    if has_options or arguments.questions != questions.TUTORIAL or sampling(arguments):
         raise UsageFailure(
             _("A battery is resumed with the settings that it began with."),
             next=_("Leave out all options but --resume."),
@@ -169,13 +169,13 @@ def _store(folder: Path | None) -> Iterator[Store]:
                 transcript.write(folder, results.load(folder).answers)
 
 
-def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
+def _import(arguments: Namespace, question_list: Sequence[Question]) -> None:
     """Keep the answers of a transcript."""
     if not (arguments.printed and arguments.model_name and arguments.output):
         raise UsageFailure(_("Use --import, --model-name and --output together."))
-    found = transcript.read(arguments.printed, asked)
+    pairs = transcript.read(arguments.printed, question_list)
     run = Run(arguments.model_name, "import")
-    for question, _text in found:
+    for question, _text in pairs:
         if question.turns:
             raise UsageFailure(
                 _("{name} has several turns, which a transcript cannot show.").format(
@@ -183,14 +183,14 @@ def _import(arguments: Namespace, asked: Sequence[Question]) -> None:
                 )
             )
     with _store(arguments.output) as store:
-        for question, text in found:
+        for question, text in pairs:
             if not store.find(run, question.asks):
                 store.add(
                     Answer(question.id, (RecordedTurn(question.text, text),), run, ended=_now())
                 )
     say(
         _("{path}: answers to {count} of {all} questions.").format(
-            path=arguments.printed, count=len(found), all=len(asked)
+            path=arguments.printed, count=len(pairs), all=len(question_list)
         )
     )
 
@@ -211,13 +211,13 @@ def _ask_all(respondents: Sequence[Respondent], listed: Sequence[Question], stor
         }
         for each in tasks
     ]
-    count, wanted = sum(map(len, kept)), sum(map(len, tasks))
-    if count == wanted:
+    count, total = sum(map(len, kept)), sum(map(len, tasks))
+    if count == total:
         say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
     elif count:
         say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
     broken = 0
-    progress = Progress(wanted - count)
+    progress = Progress(total - count)
     for respondent, every, known in zip(respondents, tasks, kept, strict=True):
         page = Page(progress, _headings(respondent, len(listed), alone=len(respondents) == 1))
         for number, answer in known.items():
@@ -228,7 +228,7 @@ def _ask_all(respondents: Sequence[Respondent], listed: Sequence[Question], stor
         broken += _compute(respondent, missing, page, progress, store)
     if broken:
         raise EndpointFailure(
-            _("Answers that broke off: {n} of {all}.").format(n=broken, all=wanted)
+            _("Answers that broke off: {n} of {all}.").format(n=broken, all=total)
         )
 
 
@@ -309,12 +309,12 @@ def _events(
     try:
         for number, task in tasks.items():
             workers.submit(answer, number, *task)
-        left = len(tasks)
-        while left:
+        running = len(tasks)
+        while running:
             number, event = events.get()
             if isinstance(event, BaseException) and not isinstance(event, BrokenAnswer):
                 raise event
-            left -= not isinstance(event, str)
+            running -= not isinstance(event, str)
             yield number, event
     finally:
         stopped.set()
@@ -332,7 +332,7 @@ def _talk(
     turns: list[RecordedTurn] = []
     for text in question.asks:
         begun = time.monotonic()
-        said = {"thought": "", "answer": ""}
+        texts = {"thought": "", "answer": ""}
         usage: Usage | None = None
         if turns:
             tell("\n")
@@ -343,14 +343,14 @@ def _talk(
                         usage = part
                     else:
                         kind, piece = part
-                        said[kind] += piece
+                        texts[kind] += piece
                         tell(piece if kind == "answer" else "")
         except MessageTooLong as failure:
             return (*turns, RecordedTurn(text, "")), failure.what
         if usage is None:
             raise EngineCrashed(_("The engine ended an answer without giving a reason."))
         seconds = time.monotonic() - begun
-        turns.append(RecordedTurn(text, said["answer"], usage, seconds, said["thought"]))
+        turns.append(RecordedTurn(text, texts["answer"], usage, seconds, texts["thought"]))
         talk.turns.append(turns[-1])
     return tuple(turns), ""
 

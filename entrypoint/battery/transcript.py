@@ -36,8 +36,8 @@ def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, st
     known = {each.id: each for each in questions} | {each.text.strip(): each for each in questions}
     answers: dict[str, tuple[Question, str]] = {}
     for where, row in exams.lines(path):
-        asked, answer = _field(row, ASKED), _field(row, SAID)
-        question = known.get(asked or "") or known.get(str(row.get("id", "")))
+        text_of_question, answer = _field(row, ASKED), _field(row, SAID)
+        question = known.get(text_of_question or "") or known.get(str(row.get("id", "")))
         if answer is None:
             raise ConfigFailure(
                 _("{where} has no answer.").format(where=where),
@@ -70,9 +70,9 @@ def _printed(path: Path, questions: Sequence[Question]) -> list[tuple[Question, 
     """
     text = textwrap.dedent(files.text(path))
     headings: list[re.Match[str]] = []
-    for found in PRINTED.finditer(text):
-        if int(found[1]) == len(headings) + 1:
-            headings.append(found)
+    for match in PRINTED.finditer(text):
+        if int(match[1]) == len(headings) + 1:
+            headings.append(match)
     if not headings:
         raise ConfigFailure(
             _("{path} has no line {heading} to begin the first answer.").format(
@@ -101,8 +101,8 @@ def write(folder: Path, answers: Iterable[Answer]) -> None:
 def markdown(answers: Iterable[Answer]) -> str:
     """Return the answers as Markdown: a chapter for each run, in order."""
     return "\n".join(
-        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(given, 1))
-        for run, given in results.runs(answers).items()
+        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(run_answers, 1))
+        for run, run_answers in results.runs(answers).items()
     )
 
 
@@ -126,13 +126,13 @@ def _section(number: int, answer: Answer) -> str:
 
 def _quoted(turn: RecordedTurn) -> str:
     """Quote, so that an answer's own headings and open code blocks stay inside it."""
-    quoted = "".join(f"> {line}".rstrip() + "\n" for line in turn.answer.splitlines())
+    quotation = "".join(f"> {line}".rstrip() + "\n" for line in turn.answer.splitlines())
     if turn.usage is None or turn.seconds is None:
-        return f"\n{quoted}"
+        return f"\n{quotation}"
     cost = _("{tokens} tokens in {seconds:.1f} s, {rate:.1f} tok/s, ended by {reason}").format(
         tokens=turn.usage.completion_tokens,
         seconds=turn.seconds,
         rate=turn.usage.rate,
         reason=turn.usage.finish_reason,
     )
-    return f"\n{quoted}\n{cost}\n"
+    return f"\n{quotation}\n{cost}\n"

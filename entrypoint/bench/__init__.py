@@ -79,8 +79,8 @@ def run(arguments: Namespace) -> None:
     models = mounted.load(models_folder())
     model = models.find(arguments.model)
     machine.require_memory(model, models)
-    found = _measured(model, arguments.seconds, arguments.price)
-    print(figures.dump(found) if arguments.json else figures.table(found))
+    benchmark = _measured(model, arguments.seconds, arguments.price)
+    print(figures.dump(benchmark) if arguments.json else figures.table(benchmark))
 
 
 def _measured(model: Model, seconds: float, price: float | None) -> Benchmark:
@@ -137,10 +137,10 @@ def _pace(engine: Engine, count: int, seconds: float, numbers: Iterator[int]) ->
 
 def _ask(engine: Engine, number: int, seconds: float, tokens: int = TOKENS) -> Sample:
     """Ask a question that begins as none before, and hang up when the time is over."""
-    asked = questions.load(questions.TUTORIAL)
-    text = f"{number}. {asked[number % len(asked)].asks[0]}"
+    question_list = questions.load(questions.TUTORIAL)
+    text = f"{number}. {question_list[number % len(question_list)].asks[0]}"
     begun = time.monotonic()
-    first, written = None, 0
+    first, count = None, 0
     options = Options(temperature=0, max_tokens=tokens)
     with closing(engine.stream([{"role": "user", "content": text}], options)) as answer:
         clock = threading.Timer(seconds, answer.hang_up)
@@ -148,10 +148,10 @@ def _ask(engine: Engine, number: int, seconds: float, tokens: int = TOKENS) -> S
         try:
             for piece in answer:
                 if isinstance(piece, Usage):
-                    written = piece.completion_tokens
+                    count = piece.completion_tokens
                 else:  # of an answer that is broken off, the pieces are counted
-                    written += 1
+                    count += 1
                     first = first or time.monotonic() - begun
         finally:
             clock.cancel()
-    return Sample(written, first)
+    return Sample(count, first)

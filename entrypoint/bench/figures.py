@@ -80,10 +80,10 @@ def pace(at_once: int, samples: Sequence[Sample], seconds: float) -> Pace:
     )
 
 
-def dump(found: Benchmark) -> str:
+def dump(benchmark: Benchmark) -> str:
     """Return it as JSON."""
-    costs = [found.cost(pace) for pace in found.paces]
-    data = {"schema": SCHEMA, **asdict(found), "rmb_per_million_tokens": costs}
+    costs = [benchmark.cost(pace) for pace in benchmark.paces]
+    data = {"schema": SCHEMA, **asdict(benchmark), "rmb_per_million_tokens": costs}
     return json.dumps(data, ensure_ascii=False, indent=2)
 
 
@@ -94,8 +94,8 @@ def load(path: Path) -> Benchmark:
         if data.pop("schema") != SCHEMA:
             raise ValueError  # noqa: TRY301 - as strange as no JSON
         del data["rmb_per_million_tokens"]
-        found = record(Benchmark, data, str(path))
-        if not found.paces:
+        benchmark = record(Benchmark, data, str(path))
+        if not benchmark.paces:
             raise ValueError  # noqa: TRY301 - what measured nothing was not printed by us
     except OSError as error:
         raise ConfigFailure(
@@ -106,10 +106,10 @@ def load(path: Path) -> Benchmark:
             _("{path} is not what bench of this version prints.").format(path=path),
             next=_("Make it with: llmdeploy bench --json > FILE"),
         ) from None
-    return found
+    return benchmark
 
 
-def table(found: Benchmark) -> str:
+def table(benchmark: Benchmark) -> str:
     """Return the figures of one machine."""
     head = [
         _("at once"),
@@ -125,21 +125,21 @@ def table(found: Benchmark) -> str:
             f"{pace.rate:.1f}",
             _written(pace.first, 3),
             _written(pace.first_p99, 3),
-            *([] if found.price is None else [_written(found.cost(pace), 2)]),
+            *([] if benchmark.price is None else [_written(benchmark.cost(pace), 2)]),
         ]
-        for pace in found.paces
+        for pace in benchmark.paces
     ]
-    if found.price is not None:
+    if benchmark.price is not None:
         head.append(_("RMB per million tokens"))
     about = _("{machine}; {model}; memory {memory}").format(
-        machine=_machine(found), model=_model(found), memory=machine.size(found.memory)
+        machine=_machine(benchmark), model=_model(benchmark), memory=machine.size(benchmark.memory)
     )
     return f"{about}\n\n{columns([head, *rows])}"
 
 
 def joined(all_: Sequence[Benchmark]) -> str:
     """Return one table of several machines and models, the fastest of each model first."""
-    counts = sorted({pace.at_once for found in all_ for pace in found.paces})
+    counts = sorted({pace.at_once for benchmark in all_ for pace in benchmark.paces})
     head = [
         _("model"),
         _("processor"),
@@ -149,31 +149,31 @@ def joined(all_: Sequence[Benchmark]) -> str:
         _("RMB per million tokens"),
     ]
     rows = []
-    for found in sorted(all_, key=lambda each: (_model(each), -_best(each).rate)):
-        rates = {pace.at_once: f"{pace.rate:.1f}" for pace in found.paces}
+    for benchmark in sorted(all_, key=lambda each: (_model(each), -_best(each).rate)):
+        rates = {pace.at_once: f"{pace.rate:.1f}" for pace in benchmark.paces}
         rows.append(
             [
-                _model(found),
-                _machine(found),
+                _model(benchmark),
+                _machine(benchmark),
                 *(rates.get(count, NOTHING) for count in counts),
-                _written(found.paces[0].first, 3),
-                machine.size(found.memory),
-                _written(found.cost(_best(found)), 2),
+                _written(benchmark.paces[0].first, 3),
+                machine.size(benchmark.memory),
+                _written(benchmark.cost(_best(benchmark)), 2),
             ]
         )
     return columns([head, *rows])
 
 
-def _best(found: Benchmark) -> Pace:
-    return max(found.paces, key=lambda pace: pace.rate)
+def _best(benchmark: Benchmark) -> Pace:
+    return max(benchmark.paces, key=lambda pace: pace.rate)
 
 
-def _model(found: Benchmark) -> str:
-    return visible(f"{found.model} {found.quantization} ({found.engine})")
+def _model(benchmark: Benchmark) -> str:
+    return visible(f"{benchmark.model} {benchmark.quantization} ({benchmark.engine})")
 
 
-def _machine(found: Benchmark) -> str:
-    where = found.machine
+def _machine(benchmark: Benchmark) -> str:
+    where = benchmark.machine
     text = _("{cpu}, {kernels}, threads: {threads}").format(
         cpu=where.cpu, kernels=where.kernels, threads=where.threads
     )

@@ -255,10 +255,10 @@ class Chat:
         context = self._engine.context
         options = self._options()
         room = min(options.max_tokens or context, context // 4)
-        if gone := self._talk.fit(question, self._engine.count_tokens, context, room):
+        if count := self._talk.fit(question, self._engine.count_tokens, context, room):
             self._say(
                 _("The context is full. Oldest turns that the model no longer sees: {n}.").format(
-                    n=gone
+                    n=count
                 )
             )
         answer, thinks = "", False
@@ -366,8 +366,8 @@ class Chat:
             return f"{name} = {SWITCH.get(value, value)}"
         advice = getattr(self._models.find(self._model).sampling, name, None)
         published = name not in self._wishes and value == advice
-        told = f"{name} = {value}"
-        return _("{option} (as published)").format(option=told) if published else told
+        setting = f"{name} = {value}"
+        return _("{option} (as published)").format(option=setting) if published else setting
 
     def _show(self, _rest: str) -> None:
         model = self._models.find(self._model)

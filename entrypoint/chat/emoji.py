@@ -26,7 +26,7 @@ class FirstCodePoints(Processor):
         """Return what is shown, and which place in it is which in what was typed."""
         typed = explode_text_fragments(transformation_input.fragments)
         text = "".join(fragment[1] for fragment in typed)
-        hidden = {at for found in FOLLOWING.finditer(text) for at in range(*found.span())}
+        hidden = {at for match in FOLLOWING.finditer(text) for at in range(*match.span())}
         shown = [at for at in range(len(text) + 1) if at not in hidden]
         return Transformation(
             [(typed[at][0], text[at].translate(FLAGS)) for at in shown[:-1]],

@@ -171,11 +171,11 @@ def _machine(root: Path) -> tuple[int | None, int | None]:
     Kernels before 3.14, WSL 1 and some LXC hosts do not tell what is available. What is free and
     what files are cached is less than that, if the cache holds no shared memory.
     """
-    told = {name: 1024 * amount for name, amount in _table(root / "proc/meminfo").items()}
-    if "MemAvailable:" in told or "MemFree:" not in told:
-        return told.get("MemTotal:"), told.get("MemAvailable:")
-    cached = told.get("Cached:", 0) + told.get("Buffers:", 0) - told.get("Shmem:", 0)
-    return told.get("MemTotal:"), told["MemFree:"] + max(0, cached)
+    amounts = {name: 1024 * amount for name, amount in _table(root / "proc/meminfo").items()}
+    if "MemAvailable:" in amounts or "MemFree:" not in amounts:
+        return amounts.get("MemTotal:"), amounts.get("MemAvailable:")
+    cached = amounts.get("Cached:", 0) + amounts.get("Buffers:", 0) - amounts.get("Shmem:", 0)
+    return amounts.get("MemTotal:"), amounts["MemFree:"] + max(0, cached)
 
 
 def _cgroup(root: Path, controller: str) -> Iterator[Path]:

@@ -214,16 +214,16 @@ class Endpoint:
             failure = self._refusal(response)
         if response.status not in BUSY:
             raise failure
-        asked = response.headers.get("Retry-After", "")
-        return None, failure, float(asked) if asked.isdecimal() else 0.0
+        seconds = response.headers.get("Retry-After", "")
+        return None, failure, float(seconds) if seconds.isdecimal() else 0.0
 
     def _events(self, response: http.client.HTTPResponse) -> Iterator[_Event]:
         """Yield the server-sent events of an answer, up to [DONE]."""
-        left = LINES
+        room = LINES
         try:
             while line := response.readline(LINE):
-                left -= len(line)
-                if left < 0 or len(line) == LINE:
+                room -= len(line)
+                if room < 0 or len(line) == LINE:
                     raise self._broken(_("It does not stop."))
                 data = line.strip().removeprefix(b"data:").strip()
                 if data == b"[DONE]":
@@ -232,8 +232,8 @@ class Endpoint:
                     continue
                 event = _decode(data)
                 if error := event.error:
-                    said = error.get("message", error) if isinstance(error, dict) else error
-                    raise self._broken(str(said)[:REASON])
+                    reason = error.get("message", error) if isinstance(error, dict) else error
+                    raise self._broken(str(reason)[:REASON])
                 yield event
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(_reason(error)) from None
@@ -243,20 +243,20 @@ class Endpoint:
     def _refusal(self, response: http.client.HTTPResponse) -> Failure:
         """Return what the server refused as a Failure."""
         error: dict[str, Any] = {}
-        said = ""
+        reason = ""
         with suppress(ValueError, RecursionError, OSError, http.client.HTTPException):
-            found = _decode(response.read(1 << 16)).error
-            error = found if isinstance(found, dict) else {"message": found}
-            said = str(error.get("message") or "")[:REASON]
+            content = _decode(response.read(1 << 16)).error
+            error = content if isinstance(content, dict) else {"message": content}
+            reason = str(error.get("message") or "")[:REASON]
         if error.get("code") == "context_length_exceeded":
-            return MessageTooLong(said, next=_("Use a shorter message."))
+            return MessageTooLong(reason, next=_("Use a shorter message."))
         ways = {
             401: _("Set the variable {key} to its key.").format(key=KEY),
             403: _("Set the variable {key} to its key.").format(key=KEY),
             404: _("See which models it has, and that the address ends as in /v1."),
         }
         why = _("It answered {status}: {reason}").format(
-            status=response.status, reason=said or response.reason[:REASON]
+            status=response.status, reason=reason or response.reason[:REASON]
         )
         return self._failure(why, ways.get(response.status, ""))
 

@@ -93,8 +93,8 @@ class LlamaServer(ABC):
             self._home = Path(tempfile.mkdtemp(prefix="llmdeploy-", dir=scratch))
         self._socket = self._home / "engine.sock"
         try:
-            asked = context or model.context
-            argv = self._command(model, folder, context=asked, parallel=parallel)
+            length = context or model.context
+            argv = self._command(model, folder, context=length, parallel=parallel)
             self._child = Child(argv, env=self._environment())
             self._controls = self._load(model, folder)
             hello = self._templated([{"role": "user", "content": "Hi"}], Options())

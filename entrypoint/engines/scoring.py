@@ -94,11 +94,11 @@ class Scores:
         self._top = top
         self._held: list[ScoredToken] = []
 
-    def on(self, text: str, told: Mapping[str, Any] | None) -> str:
+    def on(self, text: str, event: Mapping[str, Any] | None) -> str:
         """Return a piece of text with what the server told of its tokens, and of those before."""
         if self._top is None:
             return text
-        for entry in (told or {}).get("content", ()):
+        for entry in (event or {}).get("content", ()):
             own = next((each for each in entry["top_logprobs"] if each["id"] == entry["id"]), entry)
             if own["bytes"] or own is entry:  # else it is a control word, which is not shown
                 data = bytes(own["bytes"])
@@ -111,8 +111,8 @@ class Scores:
 
 def _whole(data: bytes, tokens: Sequence[ScoredToken]) -> list[ScoredToken]:
     """Return tokens, the first of them with what the server did not tell of `data` before it."""
-    told = b"".join(token.data for token in tokens)
-    missing = data.removesuffix(told)
+    spelling = b"".join(token.data for token in tokens)
+    missing = data.removesuffix(spelling)
     if not tokens or missing == data:
         return list(tokens)
     first, *rest = tokens

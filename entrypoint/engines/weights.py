@@ -34,12 +34,12 @@ def require_content(model: Model, folder: Path) -> None:
     for file in filter(lambda each: each.sha256, model.files):  # of a mounted file it is unknown
         path = folder / file.path
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != file.sha256:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != file.sha256:
             raise _damaged(
                 _("{path} is damaged.").format(path=path),
                 _("Its SHA-256 is {found} instead of {right}.").format(
-                    found=found, right=file.sha256
+                    found=digest, right=file.sha256
                 ),
             )
 

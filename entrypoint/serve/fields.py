@@ -38,19 +38,19 @@ INSIDE: Mapping[type[msgspec.Struct], Mapping[str, type[msgspec.Struct]]] = {
 def read(body: bytes, kind: type[Asked]) -> Asked:
     """Return a body as `kind`; raise Problem that names the field which is wrong."""
     try:
-        given = msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except RecursionError:
         raise _too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _require_utf8(body)
         raise _refusal(error) from None
-    return convert(given, kind)
+    return convert(value, kind)
 
 
-def convert(given: Any, kind: type[Asked]) -> Asked:
+def convert(value: Any, kind: type[Asked]) -> Asked:
     """Return what a body says as `kind`; raise Problem that names the field which is wrong."""
     try:
-        return msgspec.convert(_meant(given, kind), kind)
+        return msgspec.convert(_meant(value, kind), kind)
     except RecursionError:
         raise _too_deep() from None
     except msgspec.DecodeError as error:
@@ -71,15 +71,15 @@ def _require_utf8(body: bytes) -> None:
         raise Problem(400, words, code="invalid_value") from None
 
 
-def _meant(given: Any, kind: type[msgspec.Struct]) -> Any:
+def _meant(body: Any, kind: type[msgspec.Struct]) -> Any:
     """Return an object without unknown fields that say nothing, and with 8 for 8.0."""
-    if not isinstance(given, dict):
-        return given
+    if not isinstance(body, dict):
+        return body
     known = {each.encode_name for each in msgspec.structs.fields(kind)}
     inside = INSIDE.get(kind, {})
     return {
         name: _value(value, inside.get(name))
-        for name, value in given.items()
+        for name, value in body.items()
         if name in known or value
     }
 
@@ -94,23 +94,23 @@ def _value(value: Any, inside: type[msgspec.Struct] | None) -> Any:
 
 def _refusal(error: Exception) -> Problem:
     """Return what msgspec says, which ends with "- at `$.field`", in words about the field."""
-    said, _dash, place = str(error).partition(" - at ")
+    reason, _dash, place = str(error).partition(" - at ")
     param = re.sub(r".*\$\.?", "", place).strip("`")
     if isinstance(error.__cause__, wire.Unsupported):
-        return Problem(400, said, code="unsupported_value", param=error.__cause__.param or param)
+        return Problem(400, reason, code="unsupported_value", param=error.__cause__.param or param)
     if isinstance(error.__cause__, Unfit):
-        return Problem(400, said, code="invalid_json_schema", param=param or None)
-    if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", said):
+        return Problem(400, reason, code="invalid_json_schema", param=param or None)
+    if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", reason):
         param = f"{param}.{missing[1]}" if param else missing[1]
-        if "missing" in said:
+        if "missing" in reason:
             words, code = _("The field {field} is missing."), "missing_required_parameter"
         else:
             words, code = _("There is no field {field} here."), "unknown_parameter"
         return Problem(400, words.format(field=param), code=code, param=param)
-    if expected := re.fullmatch(r"Expected (`.+?`(?: .+?)?)(?:, got `\w+`)?", said):
-        kind = re.sub("[a-z]+", _named, expected[1].replace("`", ""))
-        said = _("{field} must be {kind}.").format(field=param or _("The body"), kind=kind)
-    return Problem(400, said, code="invalid_value", param=param or None)
+    if form := re.fullmatch(r"Expected (`.+?`(?: .+?)?)(?:, got `\w+`)?", reason):
+        kind = re.sub("[a-z]+", _named, form[1].replace("`", ""))
+        reason = _("{field} must be {kind}.").format(field=param or _("The body"), kind=kind)
+    return Problem(400, reason, code="invalid_value", param=param or None)
 
 
 def _named(word: re.Match[str]) -> str:

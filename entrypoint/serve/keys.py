@@ -35,8 +35,8 @@ class Keys:
         """Tell whether the value of an Authorization header has a key, with or without Bearer."""
         self._refresh()
         scheme, _space, rest = authorization.partition(" ")
-        given = rest if scheme.lower() == "bearer" else authorization
-        digest = hashlib.sha256(given.strip().encode()).digest()
+        key = rest if scheme.lower() == "bearer" else authorization
+        digest = hashlib.sha256(key.strip().encode()).digest()
         # Each is compared, so that the time does not tell which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._known]
         return not self._wanted or any(matches)
@@ -58,7 +58,7 @@ class Keys:
         if self._file is None:
             return self._fixed
         try:
-            found = _digests(self._file.read_text(encoding="utf-8-sig"))
+            digests = _digests(self._file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or _("It is not UTF-8.")
             raise ConfigFailure(
@@ -66,12 +66,12 @@ class Keys:
                 reason,
                 _("Write one key a line into it."),
             ) from None
-        if not found:
+        if not digests:
             raise ConfigFailure(
                 _("{path} has no key in it.").format(path=self._file),
                 next=_("Write one key a line into it."),
             )
-        return self._fixed + found
+        return self._fixed + digests
 
 
 def _digests(text: str) -> tuple[bytes, ...]:
@@ -84,7 +84,7 @@ def _digests(text: str) -> tuple[bytes, ...]:
 
 def _stamp(file: Path | None) -> tuple[int, int, int] | None:
     try:
-        found = file.stat() if file else None
+        state = file.stat() if file else None
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_ino, found.st_size) if found else None
+    return (state.st_mtime_ns, state.st_ino, state.st_size) if state else None

@@ -109,10 +109,10 @@ def parse(text: str, functions: Collection[str]) -> tuple[list[FunctionCall], st
             value, length = json.JSONDecoder().raw_decode(json_on)
         except (ValueError, RecursionError):
             break
-        found = [_call(each, functions) for each in (value if isinstance(value, list) else [value])]
-        if not found or None in found:
+        parsed = [_call(each, functions) for each in (value if isinstance(value, list) else [value])]
+        if not parsed or None in parsed:
             break
-        calls += [call for call in found if call]
+        calls += [call for call in parsed if call]
         rest = json_on[length:]
     return calls, NOISE.sub("", rest, count=1) if calls else rest
 
@@ -122,9 +122,9 @@ def _call(value: Any, functions: Collection[str]) -> FunctionCall | None:
     if not isinstance(value, dict):
         return None
     inner = value.get("function")
-    written = inner if isinstance(inner, dict) else value
-    name = written.get("name")
-    arguments = written.get("arguments", written.get("parameters", {}))
+    object_ = inner if isinstance(inner, dict) else value
+    name = object_.get("name")
+    arguments = object_.get("arguments", object_.get("parameters", {}))
     if not isinstance(name, str) or name not in functions:
         return None
     if not isinstance(arguments, str):

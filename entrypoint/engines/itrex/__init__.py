@@ -202,8 +202,8 @@ class Itrex:
 
     def _end_tokens(self) -> set[int]:
         """Return the tokens that end an answer: the model's own, and stop words that are tokens."""
-        named = self._model.generation_config.eos_token_id
-        ends = {self._tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
+        tokens = self._model.generation_config.eos_token_id
+        ends = {self._tokenizer.eos_token_id, *(tokens if isinstance(tokens, list) else [tokens])}
         ends |= {self._special.get(word) for word in self._stop}
         return {token for token in ends if token is not None}
 
@@ -384,15 +384,15 @@ def require_stack() -> None:
         )
     try:
         importlib.metadata.version(PACKAGE)
-        found = importlib.metadata.version("torch")
+        version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         raise StageMissing(
             _("The inference engine is not installed beside this Python."), next=advice
         ) from None
-    if found.partition("+")[0] != TORCH:
+    if version.partition("+")[0] != TORCH:
         raise StageMissing(
             _("ITREX fits torch {wanted} only, and this is {found}.").format(
-                wanted=TORCH, found=found
+                wanted=TORCH, found=version
             ),
             _("It was compiled against that one; with another, symbols are missing."),
             advice,

@@ -24,14 +24,14 @@ def chosen(server: Path) -> str:
     Raises UnsupportedCpu if it takes none, or cannot even start.
     """
     for _try in range(TRIES):  # a thread writes its log, and it may end before that has begun
-        said = _asked(server)
-        if found := re.search(r"libggml-cpu-(\w+)\.so", said):
-            return found[1]
+        answer = _asked(server)
+        if library := re.search(r"libggml-cpu-(\w+)\.so", answer):
+            return library[1]
     raise UnsupportedCpu(
         _("The engine has no kernels for this CPU: {model}.").format(
             model=machine.cpu().model or _("unknown")
         ),
-        said.strip(),
+        answer.strip(),
         _("An x86-64 processor is needed."),
     )
 

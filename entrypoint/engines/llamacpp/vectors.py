@@ -51,19 +51,19 @@ class Vectors:
         """Return a text as the server reads it: control words in it are text."""
         if isinstance(text, Tokens):
             return list(text)
-        (said,) = self._controls.broken([Message(role="user", content=text)])
-        return [{"prompt_string": self._controls.pieces(said["content"])}]
+        (message,) = self._controls.broken([Message(role="user", content=text)])
+        return [{"prompt_string": self._controls.pieces(message["content"])}]
 
     def _require_room(self) -> None:
         if self._has_room:
             return
         with self._send("GET", "/v1/models") as response:
             words = json.load(response)["data"][0]["meta"]["n_vocab"]
-        needed, available = EACH * BATCH * words, machine.memory().available
-        if available is not None and available < needed:
+        need, available = EACH * BATCH * words, machine.memory().available
+        if available is not None and available < need:
             raise NotEnoughMemory(
                 _("The vector of a text needs {need} of memory more.").format(
-                    need=machine.size(needed)
+                    need=machine.size(need)
                 ),
                 _("Only {available} are free.").format(available=machine.size(available)),
                 _("Give the container more, or compute fewer answers at once: --parallel"),

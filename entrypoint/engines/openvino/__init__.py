@@ -176,14 +176,14 @@ def kernels() -> str:
     """
     _require_library()
     argv = [sys.executable, "-P", "-c", CAPABILITIES]
-    found = subprocess.run(argv, env=_environment(), capture_output=True, text=True, check=False)
-    if found.returncode:
+    process = subprocess.run(argv, env=_environment(), capture_output=True, text=True, check=False)
+    if process.returncode:
         raise UnsupportedCpu(
             _("This CPU lacks instructions that the inference engine needs."),
-            found.stderr.strip(),
+            process.stderr.strip(),
             _("An x86-64 processor is needed."),
         )
-    return found.stdout.strip()
+    return process.stdout.strip()
 
 
 def _refusal(*, reason: str = "", tokens: int = 0, context: int = 0) -> Failure:

@@ -134,8 +134,8 @@ class Prefixes:
         while whole < len(tokens) and hash(tuple(tokens[: whole + BLOCK])) in self._known:
             whole += BLOCK
         ends = range(min(whole + BLOCK, len(tokens)), whole, -1)
-        found = (end for end in ends if hash(tuple(tokens[:end])) in self._known)
-        return min(next(found, whole), len(tokens) - 1)
+        lengths = (end for end in ends if hash(tuple(tokens[:end])) in self._known)
+        return min(next(lengths, whole), len(tokens) - 1)
 
 
 class InferenceServer:
@@ -265,8 +265,8 @@ class InferenceServer:
 
     def _flush(self, call: Call) -> None:
         """Send what is left for a call; hear when more can be sent."""
-        wanted = 0 if call.flush() else selectors.EVENT_WRITE
-        self._calls.modify(call.connection, selectors.EVENT_READ | wanted, call)
+        events = 0 if call.flush() else selectors.EVENT_WRITE
+        self._calls.modify(call.connection, selectors.EVENT_READ | events, call)
 
     def _encode(self, prompt: Prompt) -> Any:
         """Return the tokens of a conversation, or of a raw text, as a tensor of one row."""
