@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
-from builder import variants
+from builder import substitute, variants
 from builder.debian import lock, store
 from builder.environment import condaenv, wheelhouse
 from builder.environment.condaenv import Origin
@@ -17,7 +17,7 @@ from builder.models import intents
 from builder.models.intents import Intent
 from builder.quantizers import quantize, quantizer
 from builder.settings import ROOT, Settings
-from builder.stage import receipt, report, substitute
+from builder.stage import receipt, report
 from entrypoint.common.errors import LockDrift, StageMissing
 from entrypoint.common.language import _
 

@@ -101,8 +101,8 @@ def write(folder: Path, answers: Iterable[Answer]) -> None:
 def markdown(answers: Iterable[Answer]) -> str:
     """Return the answers as Markdown: a chapter for each run, in order."""
     return "\n".join(
-        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(run_answers, 1))
-        for run, run_answers in results.runs(answers).items()
+        _chapter(run) + "".join(_section(number, each) for number, each in enumerate(batch, 1))
+        for run, batch in results.runs(answers).items()
     )
 
 

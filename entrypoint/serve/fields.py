@@ -94,23 +94,23 @@ def _value(value: Any, inside: type[msgspec.Struct] | None) -> Any:
 
 def _refusal(error: Exception) -> Problem:
     """Return what msgspec says, which ends with "- at `$.field`", in words about the field."""
-    reason, _dash, place = str(error).partition(" - at ")
+    text, _dash, place = str(error).partition(" - at ")
     param = re.sub(r".*\$\.?", "", place).strip("`")
     if isinstance(error.__cause__, wire.Unsupported):
-        return Problem(400, reason, code="unsupported_value", param=error.__cause__.param or param)
+        return Problem(400, text, code="unsupported_value", param=error.__cause__.param or param)
     if isinstance(error.__cause__, Unfit):
-        return Problem(400, reason, code="invalid_json_schema", param=param or None)
-    if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", reason):
+        return Problem(400, text, code="invalid_json_schema", param=param or None)
+    if missing := re.fullmatch(r"Object (?:missing required|contains unknown) field `(.+)`", text):
         param = f"{param}.{missing[1]}" if param else missing[1]
-        if "missing" in reason:
+        if "missing" in text:
             words, code = _("The field {field} is missing."), "missing_required_parameter"
         else:
             words, code = _("There is no field {field} here."), "unknown_parameter"
         return Problem(400, words.format(field=param), code=code, param=param)
-    if form := re.fullmatch(r"Expected (`.+?`(?: .+?)?)(?:, got `\w+`)?", reason):
+    if form := re.fullmatch(r"Expected (`.+?`(?: .+?)?)(?:, got `\w+`)?", text):
         kind = re.sub("[a-z]+", _named, form[1].replace("`", ""))
-        reason = _("{field} must be {kind}.").format(field=param or _("The body"), kind=kind)
-    return Problem(400, reason, code="invalid_value", param=param or None)
+        text = _("{field} must be {kind}.").format(field=param or _("The body"), kind=kind)
+    return Problem(400, text, code="invalid_value", param=param or None)
 
 
 def _named(word: re.Match[str]) -> str:

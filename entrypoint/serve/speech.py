@@ -109,10 +109,10 @@ def parse(text: str, functions: Collection[str]) -> tuple[list[FunctionCall], st
             value, length = json.JSONDecoder().raw_decode(json_on)
         except (ValueError, RecursionError):
             break
-        parsed = [_call(each, functions) for each in (value if isinstance(value, list) else [value])]
-        if not parsed or None in parsed:
+        parts = [_call(each, functions) for each in (value if isinstance(value, list) else [value])]
+        if not parts or None in parts:
             break
-        calls += [call for call in parsed if call]
+        calls += [call for call in parts if call]
         rest = json_on[length:]
     return calls, NOISE.sub("", rest, count=1) if calls else rest
 

@@ -1,5 +1,6 @@
 """The import contracts of pyproject.toml refuse what they say they refuse."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,3 +59,27 @@ def test_the_picture_of_the_house_shows_every_room(side: str) -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in (ROOT / side).glob("*/__init__.py")}
     assert {room for room in rooms if f"`{room}/`" not in page} == set()
+
+
+def test_no_two_rooms_of_the_build_side_stand_on_each_other() -> None:
+    rooms = {path.stem for path in (ROOT / "builder").glob("[!_]*") if path.name != "zh.toml"}
+    upon: dict[str, set[str]] = {}
+    for path in (ROOT / "builder").rglob("*.py"):
+        room = path.relative_to(ROOT / "builder").parts[0].removesuffix(".py")
+        names = re.findall(
+            r"^ *from builder(?:\.(\w+)\S*)? import (.+)", path.read_text("utf-8"), re.MULTILINE
+        )
+        for package, listed in names:
+            targets = {package} if package else set(re.findall(r"\w+", listed)) & rooms
+            upon.setdefault(room, set()).update(targets - {room})
+    mutual = {(room, each) for room in upon for each in upon[room] if room in upon.get(each, ())}
+    assert mutual == set()
+    assert upon["stage"] <= {"settings", "variants"}, "what every stage stands on"
+
+
+def test_a_page_names_only_files_that_exist() -> None:
+    place = r"(?a)`((?:builder|entrypoint|env|tests|docs|models|bench)/[\w./-]+\.\w+)`"
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for name in re.findall(place, path.read_text("utf-8")):
+            local = re.search("NAME|ARCHITECTURE|/local|/prebuilt", name)
+            assert local or (ROOT / name).exists(), f"{path.name}: {name}"

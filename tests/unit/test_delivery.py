@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import delivery
+from builder import delivery, substitute
 from builder.environment import condaenv
 from builder.models import intents
 from builder.quantizers import quantize
 from builder.settings import Settings
-from builder.stage import receipt, substitute
+from builder.stage import receipt
 from entrypoint.common.errors import LockDrift, StageMissing
 
 MODEL = "smollm2-135m"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import tenacity
 
+from builder import substitute
 from builder.settings import Settings
-from builder.stage import download, receipt, substitute
+from builder.stage import download, receipt
 from entrypoint.common.errors import ConfigFailure
 
 CONTENT = b"what everybody makes of it" * 1000
