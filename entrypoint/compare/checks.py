@@ -117,7 +117,8 @@ def _block(answer: Answer) -> tuple[bool | None, str]:
 
 
 def _points(question: Question, text: str) -> Iterator[Check]:
-    for point, reading in zip(question.points, points.read(question.points, text), strict=True):
+    readings = points.read(question.points, text, question.asks[-1])
+    for point, reading in zip(question.points, readings, strict=True):
         passed, why = _told(reading)
         opposite = reading.outcome == "opposite"
         yield Check("point", point.says, passed, why, question.dimensions, opposite)

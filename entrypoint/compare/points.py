@@ -1,7 +1,9 @@
 """What an answer says of each reference point: it meets it, says the opposite, or leaves it out.
 
-A point is decided by patterns, within the passage that is about it. Where these are not sure, the
-point stays open: only a judge or a person can tell.
+A point is decided by patterns, within the passage that is about it, and only by what the answer
+asserts there in words of its own: not by what it repeats of the question, supposes, asks, guesses
+or denies. An answer that says both a point and its opposite leaves it open, as one does of which
+no pattern is sure: only a judge or a person can tell.
 """
 
 from __future__ import annotations
@@ -30,6 +32,18 @@ NEGATED = re.compile(
 FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{")
 VERTICAL = re.compile(r"\\(?:mid|vert)|[∣｜]")
 SIGNS = str.maketrans({"（": "(", "）": ")", "÷": "/", "＝": "="})
+# A clause that supposes, guesses or asks asserts nothing.
+HEDGED = re.compile(
+    r"如果|假[如设定使]|倘若|若(?!干)|(?<![不尽])可能(?!性)|也许|或许|是否"
+    r"|\b(?:if|suppose|maybe|perhaps|might|whether)\b",
+    re.IGNORECASE,
+)
+CLAUSE = re.compile(r"[，,；;。：:\n]|[？?]")
+UNIT = re.compile(r"[a-z0-9]+|[^\W_]", re.IGNORECASE)  # a word, or a character of Chinese
+QUOTED = re.compile(r"[“\"「『]([^“”\"「」『』\n]+)[”\"」』]")
+REPEATED = 8  # units in a row that an answer has of the question, and not of itself
+QUOTATION = 3  # ... and in quotation marks
+BLANK = "□"
 DENIAL = 24  # characters before a word that may deny it
 LONGEST = 80  # characters of the words that are quoted
 
@@ -42,9 +56,18 @@ class Reading:
     words: str = ""
 
 
-def read(points: Sequence[Point], text: str) -> tuple[Reading, ...]:
-    """Return what a text says of each of a question's points, in their order."""
-    alone = [_alone(point, points, text) for point in points]
+@dataclass
+class _Findings:
+    """The first words of a text in which a pattern is found: asserted, denied, or hedged."""
+
+    asserted: str = ""
+    denied: str = ""
+    hedged: str = ""
+
+
+def read(points: Sequence[Point], text: str, asked: str = "") -> tuple[Reading, ...]:
+    """Return what a text says of each point of the question that was `asked`, in their order."""
+    alone = [_alone(point, points, text, asked) for point in points]
     return tuple(
         _together(reading, [alone[number - 1] for number in point.needs])
         for point, reading in zip(points, alone, strict=True)
@@ -62,22 +85,44 @@ def plain(text: str) -> str:
     )
 
 
-def _alone(point: Point, points: Sequence[Point], text: str) -> Reading:
+def own(text: str, asked: str) -> str:
+    """Return a text with what it repeats of the question blanked, its length kept.
+
+    That is what it has in a row as the question has it, at whatever marks, and what it quotes.
+    """
+    units, theirs = list(UNIT.finditer(text)), [each[0].lower() for each in UNIT.finditer(asked)]
+    runs = {tuple(theirs[n : n + REPEATED]) for n in range(len(theirs) - REPEATED + 1)}
+    again: set[int] = set()
+    for n in range(len(units) - REPEATED + 1):
+        if tuple(unit[0].lower() for unit in units[n : n + REPEATED]) in runs:
+            again.update(at for unit in units[n : n + REPEATED] for at in range(*unit.span()))
+    for quoted in QUOTED.finditer(text):
+        words = [each[0].lower() for each in UNIT.finditer(quoted[1])]
+        if len(words) >= QUOTATION and " ".join(words) in " ".join(theirs):
+            again.update(range(*quoted.span(1)))
+    return "".join(BLANK if at in again else sign for at, sign in enumerate(text))
+
+
+def _alone(point: Point, points: Sequence[Point], text: str, asked: str) -> Reading:
     """Read a text for one point, whatever it says of those that the point needs."""
     if not (point.must or point.never or point.formula):
         return Reading("open")
     if not text.strip():
         return Reading("left out")
+    if words := _find(point.formula, [plain(text)]).asserted:
+        return Reading("met", words)
     passages = list(_passages(point, points, text))
-    tries: Sequence[tuple[Outcome, str, Sequence[str]]] = (
-        ("met", point.formula, [plain(text)]),
-        ("opposite", point.never, passages),
-        ("met", point.must, passages),
-        ("open", point.maybe, [text]),
-    )
-    for outcome, pattern, where in tries:
-        if pattern and (words := _first(pattern, where)):
-            return Reading(outcome, words)
+    whole = _find(point.must, passages)
+    passages = [own(passage, asked) for passage in passages]
+    claim = bool(point.never)  # which can be said the other way round, and not only be mentioned
+    said = _find(point.must, passages, claim=claim)
+    contrary = _find(point.never, passages, claim=claim)
+    if contrary.asserted:
+        return Reading("opposite", contrary.asserted)
+    if said.asserted:
+        return Reading("open" if point.never and said.denied else "met", said.asserted)
+    if unsure := said.hedged or whole.asserted or _find(point.maybe, [text]).asserted:
+        return Reading("open", unsure)
     return Reading("left out" if point.must or point.formula else "met")
 
 
@@ -118,14 +163,25 @@ def _sentences(text: str) -> list[str]:
     return sentences
 
 
-def _first(pattern: str, passages: Sequence[str]) -> str:
-    """Return what a pattern finds in the first passage that has it, in short; "" if none has.
-
-    What is denied, as 真 in 不可能是真的, is not found.
-    """
-    for passage in passages:
+def _find(pattern: str, passages: Sequence[str], *, claim: bool = False) -> _Findings:
+    """Return what a pattern finds, told apart by how it is said."""
+    findings = _Findings()
+    for passage in passages if pattern else ():
         for found in re.finditer(pattern, passage, re.IGNORECASE):
-            if not NEGATED.search(passage, max(0, found.start() - DENIAL), found.start()):
-                line = " ".join(found[0].split()) or "…"
-                return line if len(line) <= LONGEST else line[:LONGEST] + "…"
-    return ""
+            words = " ".join(found[0].split()) or "…"
+            words = words if len(words) <= LONGEST else words[:LONGEST] + "…"
+            if NEGATED.search(passage, max(0, found.start() - DENIAL), found.start()):
+                findings.denied = findings.denied or words
+            elif claim and _hedged(passage, *found.span()):
+                findings.hedged = findings.hedged or words
+            else:
+                findings.asserted = findings.asserted or words
+    return findings
+
+
+def _hedged(passage: str, start: int, end: int) -> bool:
+    """Tell whether the clause before a stretch of a passage, or its question mark, takes it back."""
+    before = [mark.end() for mark in CLAUSE.finditer(passage, 0, start)]
+    after = CLAUSE.search(passage, end)
+    asks = after is not None and after[0] in "？?"
+    return asks or bool(HEDGED.search(passage, before[-1] if before else 0, start))
