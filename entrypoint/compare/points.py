@@ -130,8 +130,7 @@ def _together(reading: Reading, needed: Sequence[Reading]) -> Reading:
     """Return a reading as it stands if all that the point needs is met."""
     if reading.outcome != "met" or all(each.outcome == "met" for each in needed):
         return reading
-    unsure = all(each.outcome in {"met", "open"} for each in needed)
-    return Reading("open" if unsure else "left out", reading.words)
+    return Reading("open", reading.words)
 
 
 def _passages(point: Point, points: Sequence[Point], text: str) -> Iterator[str]:
