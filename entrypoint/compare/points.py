@@ -18,7 +18,7 @@ from entrypoint.answers.questions import Point
 Outcome: TypeAlias = Literal["met", "opposite", "left out", "open"]
 
 # A sentence that is quoted ends nothing: “你这是什么意思？”是问他的用意。
-SENTENCE = re.compile(r"[。！？!?]+(?![。！？!?”\"」』])|\n+|\.(?=\s)")
+SENTENCE = re.compile(r"[；;。！？!?]+(?![。！？!?”\"」』])|\n+|\.(?=\s)")
 GOES_ON = re.compile(
     r"[\s\-*>]*(?:这(?:是|意味|表示|表明|说明|里|就|会|样|指)|它|他们|人们|也就是|即|意思是|含义|本意"
     r"|表示|指的?是|意味|那么|则)"
@@ -34,7 +34,7 @@ VERTICAL = re.compile(r"\\(?:mid|vert)|[∣｜]")
 SIGNS = str.maketrans({"（": "(", "）": ")", "÷": "/", "＝": "="})
 # A clause that supposes, guesses or asks asserts nothing.
 HEDGED = re.compile(
-    r"如果|假[如设定使]|倘若|若(?!干)|(?<![不尽])可能(?!性)|也许|或许|是否"
+    r"如果|假[如设定使]|倘若|若(?!干)|也许|可能是|或许|是否"
     r"|\b(?:if|suppose|maybe|perhaps|might|whether)\b",
     re.IGNORECASE,
 )
@@ -85,7 +85,7 @@ def plain(text: str) -> str:
     )
 
 
-def own(text: str, asked: str) -> str:
+def _own(text: str, asked: str) -> str:
     """Return a text with what it repeats of the question blanked, its length kept.
 
     That is what it has in a row as the question has it, at whatever marks, and what it quotes.
@@ -112,16 +112,19 @@ def _alone(point: Point, points: Sequence[Point], text: str, asked: str) -> Read
     if words := _find(point.formula, [plain(text)]).asserted:
         return Reading("met", words)
     passages = list(_passages(point, points, text))
-    whole = _find(point.must, passages)
-    passages = [own(passage, asked) for passage in passages]
+    own = [_own(passage, asked) for passage in passages]
     claim = bool(point.never)  # which can be said the other way round, and not only be mentioned
-    said = _find(point.must, passages, claim=claim)
-    contrary = _find(point.never, passages, claim=claim)
+    contrary = _find(point.never, own, claim=claim)
+    if point.last:
+        own = [_own(sentence, asked) for sentence in _sentences(text)[-1:]]
+    said = _find(point.must, own, claim=claim)
+    if said.asserted:
+        doubt = claim and (contrary.asserted or said.denied)
+        return Reading("open" if doubt else "met", said.asserted)
     if contrary.asserted:
         return Reading("opposite", contrary.asserted)
-    if said.asserted:
-        return Reading("open" if point.never and said.denied else "met", said.asserted)
-    if unsure := said.hedged or whole.asserted or _find(point.maybe, [text]).asserted:
+    repeated = _find(point.must, passages).asserted
+    if unsure := said.hedged or repeated or _find(point.maybe, [text]).asserted:
         return Reading("open", unsure)
     return Reading("left out" if point.must or point.formula else "met")
 
@@ -179,8 +182,8 @@ def _find(pattern: str, passages: Sequence[str], *, claim: bool = False) -> _Fin
 
 
 def _hedged(passage: str, start: int, end: int) -> bool:
-    """Tell whether the clause before a stretch of a passage, or its question mark, takes it back."""
-    before = [mark.end() for mark in CLAUSE.finditer(passage, 0, start)]
-    after = CLAUSE.search(passage, end)
-    asks = after is not None and after[0] in "？?"
-    return asks or bool(HEDGED.search(passage, before[-1] if before else 0, start))
+    """Tell whether what stands before in the clause, or its question mark, takes it back."""
+    clauses = [mark.end() for mark in CLAUSE.finditer(passage, 0, start)]
+    mark = CLAUSE.search(passage, end)
+    asks = mark is not None and mark[0] in "？?"
+    return asks or bool(HEDGED.search(passage, clauses[-1] if clauses else 0, start))
