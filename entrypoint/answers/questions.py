@@ -29,14 +29,14 @@ class Point:
     """A table [[questions.points]]: one thing that a right answer says.
 
     `says` is it in words. It is met if the pattern `must` is found, the opposite is said if `never`
-    is, neither behind a denial nor in words of the question; with `about` both count only from there
-    to the next point's `about`, or to the end of the sentence and of those that go on with it. One
-    that has `never` is a claim: it is open if both are found, or `must` only in a supposition, a
-    guess or a question. With `last`, `must` counts in the last sentence. `formula` is a pattern
-    like `must` for what `points.plain` makes of the answer. A point that is not met is open if
-    `maybe` is found. It is open, too, unless those are met whose numbers, from 1, are in `needs`.
-    Patterns are Python's regular expressions; capitals and small letters are the same. Without any
-    of them only a judge can tell.
+    is, neither behind a denial nor in words of the question; with `about` both count only from
+    there to the next point's `about`, or to the end of the sentence and of those that go on with
+    it. One that has `never` is a claim: supposing, guessing or asking it, or denying it elsewhere,
+    leaves it open. With `last`, only the last sentence can meet it. `formula` is a pattern like
+    `must` for what `points.plain` makes of the answer. A point that is not met is open if `maybe`
+    is found, and unless those are met whose numbers, from 1, are in `needs`. Patterns are Python's
+    regular expressions; capitals and small letters are the same. Without any of them only a judge
+    can tell.
     """
 
     says: str

@@ -39,10 +39,10 @@ HEDGED = re.compile(
     re.IGNORECASE,
 )
 CLAUSE = re.compile(r"[，,；;。：:\n]|[？?]")
-UNIT = re.compile(r"[a-z0-9]+|[^\W_]", re.IGNORECASE)  # a word, or a character of Chinese
+UNIT = re.compile(r"[a-z0-9]+|[^\s*“”\"「」『』]", re.IGNORECASE)  # a word, or another sign
 QUOTED = re.compile(r"[“\"「『]([^“”\"「」『』\n]+)[”\"」』]")
 REPEATED = 8  # units in a row that an answer has of the question, and not of itself
-QUOTATION = 3  # ... and in quotation marks
+QUOTATION = 3  # characters that do in quotation marks
 BLANK = "□"
 DENIAL = 24  # characters before a word that may deny it
 LONGEST = 80  # characters of the words that are quoted
@@ -88,7 +88,8 @@ def plain(text: str) -> str:
 def _own(text: str, asked: str) -> str:
     """Return a text with what it repeats of the question blanked, its length kept.
 
-    That is what it has in a row as the question has it, at whatever marks, and what it quotes.
+    That is what it has in a row as the question has it, and what it quotes, unless the question
+    quotes it, too: then it is what the question is about.
     """
     units, theirs = list(UNIT.finditer(text)), [each[0].lower() for each in UNIT.finditer(asked)]
     runs = {tuple(theirs[n : n + REPEATED]) for n in range(len(theirs) - REPEATED + 1)}
@@ -96,9 +97,9 @@ def _own(text: str, asked: str) -> str:
     for n in range(len(units) - REPEATED + 1):
         if tuple(unit[0].lower() for unit in units[n : n + REPEATED]) in runs:
             again.update(at for unit in units[n : n + REPEATED] for at in range(*unit.span()))
+    topics = {quoted[1] for quoted in QUOTED.finditer(asked)}
     for quoted in QUOTED.finditer(text):
-        words = [each[0].lower() for each in UNIT.finditer(quoted[1])]
-        if len(words) >= QUOTATION and " ".join(words) in " ".join(theirs):
+        if quoted[1] in asked and quoted[1] not in topics and len(quoted[1]) >= QUOTATION:
             again.update(range(*quoted.span(1)))
     return "".join(BLANK if at in again else sign for at, sign in enumerate(text))
 
@@ -109,31 +110,32 @@ def _alone(point: Point, points: Sequence[Point], text: str, asked: str) -> Read
         return Reading("open")
     if not text.strip():
         return Reading("left out")
-    if words := _find(point.formula, [plain(text)]).asserted:
-        return Reading("met", words)
+    claim = bool(point.never)  # which can be said the other way round, and not only be mentioned
     passages = list(_passages(point, points, text))
     own = [_own(passage, asked) for passage in passages]
-    claim = bool(point.never)  # which can be said the other way round, and not only be mentioned
-    contrary = _find(point.never, own, claim=claim)
+    contrary = _find(point.never, own, claim=claim).asserted
     if point.last:
         own = [_own(sentence, asked) for sentence in _sentences(text)[-1:]]
     said = _find(point.must, own, claim=claim)
-    if said.asserted:
-        doubt = claim and (contrary.asserted or said.denied)
-        return Reading("open" if doubt else "met", said.asserted)
-    if contrary.asserted:
-        return Reading("opposite", contrary.asserted)
+    doubts = said.asserted and said.denied if claim else ""
     repeated = _find(point.must, passages).asserted
-    if unsure := said.hedged or repeated or _find(point.maybe, [text]).asserted:
-        return Reading("open", unsure)
-    return Reading("left out" if point.must or point.formula else "met")
+    tries: Sequence[tuple[Outcome, str]] = (
+        ("met", _find(point.formula, [plain(text)]).asserted),
+        ("opposite", contrary),
+        ("open", doubts),
+        ("met", said.asserted),
+        ("open", said.hedged or repeated or _find(point.maybe, [text]).asserted),
+    )
+    sure = next((Reading(outcome, words) for outcome, words in tries if words), None)
+    return sure or Reading("left out" if point.must or point.formula else "met")
 
 
 def _together(reading: Reading, needed: Sequence[Reading]) -> Reading:
     """Return a reading as it stands if all that the point needs is met."""
     if reading.outcome != "met" or all(each.outcome == "met" for each in needed):
         return reading
-    return Reading("open", reading.words)
+    unsure = all(each.outcome in {"met", "open"} for each in needed)
+    return Reading("open" if unsure else "left out", reading.words)
 
 
 def _passages(point: Point, points: Sequence[Point], text: str) -> Iterator[str]:
@@ -184,6 +186,8 @@ def _find(pattern: str, passages: Sequence[str], *, claim: bool = False) -> _Fin
 def _hedged(passage: str, start: int, end: int) -> bool:
     """Tell whether what stands before in the clause, or its question mark, takes it back."""
     clauses = [mark.end() for mark in CLAUSE.finditer(passage, 0, start)]
-    mark = CLAUSE.search(passage, end)
+    mark = CLAUSE.search(passage, start)
+    if mark and mark.end() < end:  # it has its supposition, and what follows from it
+        return False
     asks = mark is not None and mark[0] in "？?"
     return asks or bool(HEDGED.search(passage, clauses[-1] if clauses else 0, start))

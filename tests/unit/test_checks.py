@@ -224,7 +224,7 @@ POINTS = [
 def test_what_an_answer_says_is_found_in_many_wordings(
     question: str, expected: str, text: str
 ) -> None:
-    readings = points.read(TEN[question].points, text)
+    readings = points.read(TEN[question].points, text, TEN[question].text)
     found = "".join({"met": "1", "open": "?"}.get(each.outcome, "0") for each in readings)
     assert found == expected, readings
 

@@ -38,7 +38,7 @@ def pairs(labels: dict[str, Any] = LABELS) -> Iterator[Pair]:
     for answer in labels["answers"]:
         question = TEN[answer["question"]]
         held_back = int(hashlib.sha256(answer["text"].encode()).hexdigest(), 16) % 3 == 0
-        readings = points.read(question.points, answer["text"])
+        readings = points.read(question.points, answer["text"], question.asks[-1])
         for point, reading, (verdict, _why) in zip(
             question.points, readings, answer["verdicts"], strict=True
         ):
