@@ -247,6 +247,60 @@ def test_what_must_not_be_said_counts_first_and_is_quoted() -> None:
     assert read(Point("no 8", never="8"), "7") == Reading("met")
 
 
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("他不知道。", "met"),
+        ("“他不知道”是一个从句。", "open"),  # a part of the question, quoted
+        ("题目是他知道我知道你知道他不知道吗", "open"),  # and all of it
+        ("我不明白。", "left out"),
+    ],
+)
+def test_what_only_repeats_the_question_is_not_said(text: str, outcome: str) -> None:
+    asked = "他知道我知道你知道他不知道吗？这句话里，到底谁不知道？"
+    (reading,) = points.read([Point("他不知道。", must="他不知道")], text, asked)
+    assert reading.outcome == outcome
+
+
+def test_what_the_question_itself_quotes_may_be_quoted() -> None:
+    asked = "为什么“这句话是假的”是一个悖论？"
+    (reading,) = points.read([Point("假。", must="假")], "它说的是“这句话是假的”。", asked)
+    assert reading.outcome == "met"
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("It turns.", "met"),
+        ("If it turns, we see it.", "open"),
+        ("If we look, it turns.", "met"),
+        ("Perhaps it turns.", "open"),
+        ("So it turns?", "open"),
+        ("It stands still.", "opposite"),
+        ("It turns. No, it stands still.", "opposite"),
+        ("它自转，又没有自转。", "open"),
+        ("如果它没有停下，它就自转。", "met"),
+    ],
+)
+def test_a_claim_is_met_only_where_it_is_asserted(text: str, outcome: str) -> None:
+    claim = Point("It turns.", must="turns|自转", never="stands still|停下")
+    assert read(claim, text).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("先想一想。是白白喜欢他。", "met"),
+        ("白白喜欢他？所以答案是明明。", "open"),
+        ("白白喜欢他。这是一个从句。所以不好说。", "open"),
+        ("不好说。", "left out"),
+        ("。", "left out"),
+    ],
+)
+def test_what_the_question_asks_for_is_said_in_the_last_sentence(text: str, outcome: str) -> None:
+    assert read(Point("白白。", must="白白喜欢", last=True), text).outcome == outcome
+
+
 def test_a_cue_holds_until_the_next_points_or_the_end_of_the_sentence() -> None:
     winter = Point("more", about="winter", must="more", never="less")
     summer = Point("less", about="summer", must="less", never="more")
