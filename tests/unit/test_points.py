@@ -94,7 +94,9 @@ def test_the_figures_of_the_fresh_draw_are_those_in_the_docs() -> None:
     fresh = list(pairs(FIFTH))
     right, counted, meant = figures(fresh)
     unsure = sum(pair.reading.outcome == "open" for pair in fresh)
-    assert (len(fresh), right, counted, meant, unsure) == FIGURES
+    assert (len(fresh), right, counted, meant, unsure) == (117, 26, 27, 28, 11)
+    assert right >= 0.95 * counted
+    assert right >= 0.90 * meant
     for page, of in (("compare.md", "{} of {}"), ("compare.zh.md", "{1} 条中有 {0} 条")):
         text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
         assert of.format(right, counted) in text
