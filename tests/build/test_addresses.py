@@ -150,7 +150,9 @@ def test_two_models_cannot_have_one_name(checkout: Path, hub: Hub) -> None:
 
 def test_the_transcript_of_the_docs_is_what_is_said(checkout: Path, hub: Hub) -> None:
     pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in PAGES]
-    console, chinese = (re.findall(r"(?s)```console\n(.*?)```", page) for page in pages)
+    console, chinese = (
+        re.findall(r"(?s)```console\n(\$ \./llmdeploy fetch .*?)```", page) for page in pages
+    )
     assert console == chinese
     [_before, *typed] = re.split(r"(?m)^\$ \./llmdeploy fetch (.*)\n", "".join(console))
     assert typed

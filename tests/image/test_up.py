@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from builder.settings import Settings
+from builder.settings import ROOT, Settings
 from tests import hub as hubs
 from tests.hub import REPOSITORY, REVISION, Hub
 
@@ -58,7 +58,12 @@ def test_an_address_of_a_hub_is_all_that_it_takes(
             LLMDEPLOY_CACHE=str(settings.cache_dir),
         )
     assert done.returncode == 0, done.stderr
-    assert "recorded as model in models/local.toml" in done.stderr
+    told = re.sub(r"(?m)^    took .* s\n", "", done.stderr)
+    told = re.sub("version .* answers", "version 28.5.2 answers", told)
+    for page in ("models.md", "models.zh.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        [shown] = re.findall(r"(?s)\$ \./llmdeploy up modelscope:owner.*?\n(.*?)```", text)
+        assert told.replace("llmdeploy-checkout", "llmdeploy").startswith(shown)
     assert done.stdout.strip()
     assert "==>" not in done.stdout
     assert sorted(path.name for path in checkout.glob("dist/image/llamacpp/roots/model-*")) == [
