@@ -15,6 +15,7 @@ ANSWERS = """#!/bin/sh
 echo "==> Python packages" >&2
 echo "==> Weights" >&2
 echo "    took 0.4 s" >&2
+sleep 1  # which is read before the answer is
 printf "$1 $LLMDEPLOY_MIRROR $(cat)"
 exec sleep 60
 """
