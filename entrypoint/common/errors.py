@@ -92,6 +92,10 @@ class NotEnoughMemory(Failure):
     code, meaning = 12, "not enough memory for the model"
 
 
+class NotEnoughMemoryLeft(NotEnoughMemory):
+    """An answer would take more than is free; the engine, which was not asked for it, goes on."""
+
+
 class DamagedModel(Failure):
     """A model file is not what the catalogue says."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from entrypoint.common.errors import Failure, MessageTooLong, NotSupported
+from entrypoint.common.errors import Failure, MessageTooLong, NotEnoughMemoryLeft, NotSupported
 from entrypoint.common.language import _
 from entrypoint.serve import wire
 
@@ -125,6 +125,9 @@ def of(error: Exception) -> Problem:
         case NotSupported():
             param = FIELDS.get(error.option, error.option) or None
             return Problem(400, error.what, code="unsupported_value", param=param)
+        case NotEnoughMemoryLeft():  # asking again at once would not help
+            headers = {"x-should-retry": "false"}
+            return Problem(503, error.what, code="not_enough_memory", headers=headers)
         case Failure():  # its engine is loaded again
             return Problem(503, error.what, code="engine_failed", headers={"Retry-After": "5"})
     return Problem(500, _("Internal server error."), code="internal_error")

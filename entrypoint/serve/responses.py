@@ -22,10 +22,9 @@ from entrypoint.serve.wire import Count, TextPart, Unsupported
 
 Chat: TypeAlias = dict[str, Any]  # a request or a message, as OpenAI's chat has it
 Role: TypeAlias = Literal["user", "assistant", "system", "developer"]
-UNHEEDED = (
-    "store", "metadata", "user", "service_tier", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention", "stream_options", "max_tool_calls",
-)  # fmt: skip
+
+
+LOGPROBS = "message.output_text.logprobs"  # the rest that can be included is of tools we lack
 
 
 class InputItem(Struct, forbid_unknown_fields=True):
@@ -117,9 +116,14 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt_cache_retention: str | None = None
     stream_options: dict[str, Any] | None = None
     max_tool_calls: int | None = None
+    include: list[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to go on from what nobody kept."""
+        """Refuse to go on from what nobody kept, and to tell what only the chat tells."""
+        if LOGPROBS in (self.include or ()):
+            raise Unsupported(
+                _("How likely tokens are is told by /v1/chat/completions: logprobs."), "include"
+            )
         if self.previous_response_id:
             raise Unsupported(
                 _("No response is kept here: send the conversation in input."),

@@ -17,7 +17,7 @@ import pytest
 
 from entrypoint.common import catalog, machine
 from entrypoint.common.catalog import ENDLESS
-from entrypoint.common.errors import MessageTooLong, NotEnoughMemory, NotSupported, NotWritable
+from entrypoint.common.errors import MessageTooLong, NotEnoughMemoryLeft, NotSupported, NotWritable
 from entrypoint.engines import (
     Embedder,
     Engine,
@@ -278,7 +278,7 @@ def test_a_vector_that_would_take_memory_from_all_is_refused(
 ) -> None:
     with closing(open_()) as engine:
         monkeypatch.setattr(machine, "memory", lambda: machine.Memory(2**30, None, 2**20))
-        with pytest.raises(NotEnoughMemory, match="vector"):
+        with pytest.raises(NotEnoughMemoryLeft, match="vector"):
             vectors(engine, "hi")
 
 

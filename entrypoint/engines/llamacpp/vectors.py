@@ -14,7 +14,7 @@ from http.client import HTTPResponse
 from typing import Any
 
 from entrypoint.common import machine
-from entrypoint.common.errors import NotEnoughMemory
+from entrypoint.common.errors import NotEnoughMemoryLeft
 from entrypoint.common.language import _
 from entrypoint.engines import Line, Message, Texts, Tokens, Usage
 from entrypoint.engines.controls import Controls
@@ -33,7 +33,7 @@ class Vectors:
         self._has_room = False  # a whole batch has been computed
 
     def of(self, texts: Texts, line: Line) -> Generator[str | Usage, None, None]:
-        """Yield the vector of each text, then what they cost; raise NotEnoughMemory."""
+        """Yield the vector of each text, then what they cost; raise NotEnoughMemoryLeft."""
         begun, tokens, first = time.monotonic(), 0, 0.0
         for text in texts:
             self._require_room()
@@ -61,7 +61,7 @@ class Vectors:
             words = json.load(response)["data"][0]["meta"]["n_vocab"]
         need, available = EACH * BATCH * words, machine.memory().available
         if available is not None and available < need:
-            raise NotEnoughMemory(
+            raise NotEnoughMemoryLeft(
                 _("The vector of a text needs {need} of memory more.").format(
                     need=machine.size(need)
                 ),

@@ -14,7 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builder.settings import ROOT
 from entrypoint.common.catalog import ENDLESS, SamplingAdvice
-from entrypoint.common.errors import EngineCrashed, MessageTooLong, NotSupported
+from entrypoint.common.errors import (
+    EngineCrashed,
+    MessageTooLong,
+    NotEnoughMemory,
+    NotEnoughMemoryLeft,
+    NotSupported,
+)
 from entrypoint.engines import Options, Tokens, advised, require
 from entrypoint.serve import metrics
 from entrypoint.serve.front import Front
@@ -507,6 +513,8 @@ def test_the_newer_limit_counts_thoughts_as_it_does_at_openai(served: Served) ->
         (MessageTooLong("Too long.", next="x"), 400, "context_length_exceeded"),
         (NotSupported("No schema.", option="schema"), 400, "unsupported_value"),
         (EngineCrashed("It died.", "secret log"), 503, "engine_failed"),
+        (NotEnoughMemory("It was killed.", "secret log"), 503, "engine_failed"),
+        (NotEnoughMemoryLeft("It needs more.", "secret free"), 503, "not_enough_memory"),
         (ZeroDivisionError("secret"), 500, "internal_error"),
     ],
 )

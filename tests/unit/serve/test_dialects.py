@@ -98,6 +98,8 @@ def test_a_streamed_response_is_put_together_by_openais_own_client(client: opena
         ({}, "input", "missing_required_parameter"),
         ({"input": "hi", "previous_response_id": "resp_1"}, "previous_response_id",
          "unsupported_value"),
+        ({"input": "hi", "include": ["message.output_text.logprobs"]}, "include",
+         "unsupported_value"),
         ({"input": "hi", "background": True}, "background", "unknown_parameter"),
         ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
@@ -114,7 +116,8 @@ def test_a_response_that_cannot_be_is_refused(
 
 
 def test_what_only_tells_does_not_change_a_response(served: Served) -> None:
-    neutral = {"store": True, "metadata": {"a": "b"}, "truncation": "disabled", "include": [],
+    neutral = {"store": True, "metadata": {"a": "b"}, "truncation": "disabled",
+               "include": ["reasoning.encrypted_content"],
                "background": False, "text": {"format": {"type": "text"}}, "user": "me"}  # fmt: skip
     assert post(served, "/v1/responses", {"input": "hi", **neutral})[0] == 200
     assert served.engine.asked[-1][1] == Options()
