@@ -155,6 +155,21 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(
     assert served.chat("hi")[0] == 200
 
 
+@pytest.mark.parametrize("depth", [1000, 2500, 100_000])
+def test_a_deep_schema_is_refused(served: Served, depth: int) -> None:
+    schema = b'{"a":' * depth + b"1" + b"}" * depth
+    form = b'{"type":"json_schema","json_schema":{"name":"a","schema":%b}}' % schema
+    body = b'{"messages":[{"role":"user","content":"hi"}],"response_format":%b}' % form
+    status, _headers, content = served.ask("POST", "/v1/chat/completions", body)
+    assert status == 400, content
+
+
+def test_a_media_type_is_compared_without_case(served: Served) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    kind = {"Content_Type": "Application/JSON; charset=UTF-8"}
+    assert served.ask("POST", "/v1/chat/completions", asked, **kind)[0] == 200
+
+
 def test_deep_json_is_refused(served: Served) -> None:
     status, _headers, content = served.ask("POST", "/v1/chat/completions", b"[" * 100_000)
     assert (status, json.loads(content)["error"]["code"]) == (400, "invalid_value")
