@@ -1,1 +1,1 @@
-"""What comes from Debian: locked packages, from wherever they are to be had, and a root of them."""
+"""What comes from Debian: locked packages from whichever source has them, and a root made of these."""

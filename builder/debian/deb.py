@@ -1,4 +1,4 @@
-"""Debian packages, opened without Debian's tools: any machine has to be able to."""
+"""Debian packages, opened without Debian's tools, which not every machine has."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """torch for a CPU, made of the wheel for GPUs, which is the only one that every index has.
 
-PyTorch's own CPU build is to be preferred where it can be had. Elsewhere what a CPU never uses is
+PyTorch's own CPU build is preferred where an index has it. Elsewhere what a CPU never uses is
 taken out of the installed wheel: 1.0 GB of its own kernels and 2.9 GB of packages from NVIDIA. One
 small library answers in their place, since torch's other libraries cannot be loaded without.
 """

@@ -39,7 +39,7 @@ def restore(
 ) -> None:
     """Make the engine's packed environment of one packed elsewhere: a file, or one of `urls`.
 
-    Raises UsageFailure if that is none that an image can be made of, HashMismatch,
+    Raises UsageFailure if no image can be made of it, HashMismatch,
     DownloadFailure, UnsafeArchive, CommandFailed or DiskFull.
     """
     expected = _expected(urls, file, sha256)

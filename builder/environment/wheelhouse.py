@@ -152,7 +152,7 @@ def sources(folder: Path, engine: str) -> tuple[Path, Path]:
 def pip(
     python: Path, *words: str | Path, env: Mapping[str, str] | None = None, log: Path | None = None
 ) -> None:
-    """Run this environment's pip for another interpreter, which so needs none of its own.
+    """Run this environment's pip for another interpreter, which then needs none of its own.
 
     Raises HashMismatch, DownloadFailure or CommandFailed.
     """

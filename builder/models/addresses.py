@@ -1,4 +1,4 @@
-"""What a person types for a model: a name, an address of a hub, or a file or folder of his own.
+"""What a person types for a model: a name, an address of a hub, or a file or folder of their own.
 
 What the catalogue does not have is recorded in models/local.toml and models/local.lock, which have
 the same form and which git ignores; from then on it is a model like any other.

@@ -3,7 +3,7 @@
 To a tokenizer a prompt is one text, in which it takes `<|im_start|>` for the beginning of a turn,
 whoever wrote it: a user could put words into the system's mouth. So control words in messages are
 broken by a mark before the template is applied, and what lies between marks is tokenized apart.
-Who guessed the mark could break his own text with it, and no more.
+Whoever guessed the mark could break their own text with it, and nothing else.
 """
 
 from __future__ import annotations
