@@ -1,1 +1,1 @@
-"""What comes from Debian: locked packages from whichever source has them, and a root made of these."""
+"""What comes from Debian: locked packages from whichever source has them, and a root of these."""
