@@ -1,6 +1,7 @@
 """The battery with the real engine and both models, killed and interrupted for real."""
 
 import json
+import mmap
 import re
 import signal
 import time
@@ -20,6 +21,7 @@ Start = Callable[..., "Popen[str]"]
 Run = Callable[..., "CompletedProcess[str]"]
 
 SMALL = ("battery", "--model", "smollm2-135m", "--max-tokens", "32", "--parallel", "1")
+PAGE = mmap.PAGESIZE  # by which a tmpfs counts what is left
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -180,9 +182,11 @@ def test_ctrl_c_stops_the_engine_and_keeps_what_is_done(
 
 
 def test_a_disk_that_fills_up_is_named_and_what_is_kept_is_whole(
-    run: Run, small_disk: Callable[[int], Path]
+    run: Run, small_disk: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    folder = small_disk(20 << 10)  # battery.json takes four pages of five
+    run(*SMALL, "--output", tmp_path / "room")
+    pages = -(-(tmp_path / "room/battery.json").stat().st_size // PAGE)
+    folder = small_disk((pages + 1) * PAGE)  # one for the answers
     done = run(*SMALL, "--output", folder)
     assert done.returncode == 8
     assert "Traceback" not in done.stderr
