@@ -40,7 +40,8 @@ def podman(
         )
 
     archive = folder / "image.tar"
-    subprocess.run(["docker", "save", "-o", archive, image], check=True)
+    # With its tag: a bare name saves every tag that it has, of all engines.
+    subprocess.run(["docker", "save", "-o", archive, f"{image}:latest"], check=True)
     loaded = run("load", "--input", archive)
     assert loaded.returncode == 0, loaded.stderr
     archive.unlink()

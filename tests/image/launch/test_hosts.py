@@ -100,7 +100,8 @@ def hosts(image: str, tmp_path: Path) -> Iterator[list[Host]]:
     """Return three hosts of one swarm, all of which have the image; the first one manages it."""
     hosts = [Host(number, tmp_path / str(number)) for number in (1, 2, 3)]
     archive = tmp_path / "image.tar"
-    subprocess.run(["docker", "save", "-o", archive, image], check=True)
+    # With its tag: a bare name saves every tag that it has, of all engines.
+    subprocess.run(["docker", "save", "-o", archive, f"{image}:latest"], check=True)
     with ExitStack() as stack:
         ip("netns", "add", HUB)
         stack.callback(ip, "netns", "del", HUB)
