@@ -118,7 +118,8 @@ def test_docker_stop_ends_an_answer_at_once_with_the_code_of_sigterm(
     typed: Any = container.attach_socket(params={"stdin": 1, "stream": 1})
     with closing(typed), closing(typed._sock) as keyboard:
         keyboard.sendall(b"Write a long story about the sea.\n")
-    wait_for(lambda: container.logs(stderr=False))
+        # Hung up earlier, the engine may drop what it has not handed on yet.
+        wait_for(lambda: container.logs(stderr=False))
     container.stop(timeout=10)  # then the engine kills it, which would be code 137
     assert container.wait()["StatusCode"] == 143
 
