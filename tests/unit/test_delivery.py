@@ -127,3 +127,14 @@ def test_what_nobody_could_check_is_not_published(settings: Settings, tmp_path: 
         delivery.publish(settings, [MODEL], tmp_path / "mirror")
     assert "lock --built" in caught.value.next
     assert not (tmp_path / "mirror").exists()
+
+
+def test_the_lock_knows_what_the_recipes_of_today_make() -> None:
+    """A recipe that changed is asked of no mirror until its result is recorded again."""
+    here, known = Settings(), intents.load()
+    rows = substitute._known()
+    names = [Path(row.name).name for row in rows if row.name.startswith("models/")]
+    works = [delivery._environment(here), *(delivery._weights(here, known.find(n)) for n in names)]
+    today = {receipt.digest(dict(inputs)) for _record, possible in works for inputs in possible}
+    assert rows
+    assert {row.recipe for row in rows} <= today, "record them: ./llmdeploy lock --built"
