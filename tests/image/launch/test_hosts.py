@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 
 import docker
-from builder.launch.deployment import Deployment
 from builder.launch.platforms import swarm
-from builder.launch.platforms.swarm import Swarm
 from builder.settings import Settings
 
 from .conftest import wait_for
-from .test_swarm import CLIENTS, KEY, load
+from .test_swarm import CLIENTS, described, load
 
 pytestmark = pytest.mark.slow
 
@@ -124,18 +122,7 @@ def hosts(image: str, tmp_path: Path) -> Iterator[list[Host]]:
 def test_a_host_that_is_cut_off_takes_only_its_own_answers_along(
     settings: Settings, hosts: list[Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "keys").write_text(KEY + "\n")
-    deployment = Deployment(
-        name="served",
-        model="smollm2-135m",
-        parallel=2,
-        replicas=3,
-        cpus=0.6,
-        memory=1024,
-        keys=str(tmp_path / "keys"),
-        patience=180,
-        tables=(Swarm(published=False),),
-    )
+    deployment = described(tmp_path)
     monkeypatch.setenv("DOCKER_HOST", hosts[0].url)
     stack = swarm.Stack(deployment)
     swarm.apply(settings, deployment, settings.image_name)

@@ -40,21 +40,26 @@ def manager(engine: DockerClient) -> Iterator[DockerClient]:
     engine.swarm.leave(force=True)
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, registry: Registry) -> Deployment:
-    (tmp_path / "keys").write_text(KEY + "\n")
+def described(folder: Path, registry: str = "") -> Deployment:
+    """Return three replicas of the small model; `folder` gets their keys."""
+    (folder / "keys").write_text(KEY + "\n")
     return Deployment(
         name=f"llmdeploy-test-{os.getpid()}",
-        registry=f"{registry.host}/team",
+        registry=registry,
         model="smollm2-135m",
         parallel=2,
         replicas=3,
         cpus=0.6,
         memory=1024,
-        keys=str(tmp_path / "keys"),
+        keys=str(folder / "keys"),
         patience=120,
         tables=(Swarm(published=False),),
     )
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, registry: Registry) -> Deployment:
+    return described(tmp_path, f"{registry.host}/team")
 
 
 @dataclass(frozen=True)
