@@ -53,12 +53,14 @@ def title(settings: Settings, record: Path) -> str:
 
 def statement(record: Path) -> bytes:
     """Return what a receipt says of a work without what differs from machine to machine."""
-    told = receipt.read(record) or {}
+    content = receipt.read(record) or {}
     outputs = {
         name: {"sha256": entry["sha256"], "size": entry["size"]}
-        for name, entry in told["outputs"].items()
+        for name, entry in content["outputs"].items()
     }
-    facts = {key: value for key, value in told.items() if key not in ("inputs", "made", "outputs")}
+    facts = {
+        key: value for key, value in content.items() if key not in ("inputs", "made", "outputs")
+    }
     return json.dumps({**facts, "outputs": outputs}, sort_keys=True, ensure_ascii=False).encode()
 
 
@@ -83,11 +85,11 @@ def deliver(settings: Settings, record: Path, inputs: Mapping[str, str]) -> bool
         scratch.kept(place) as work,
         disk.guard(record),
     ):
-        told = _fetch(settings, known, work)
-        if told:
-            _put(work, told, record, inputs)
+        facts = _fetch(settings, known, work)
+        if facts:
+            _put(work, facts, record, inputs)
         shutil.rmtree(work)
-    return told is not None
+    return facts is not None
 
 
 def record(settings: Settings, works: Iterable[tuple[Path, Collection[Mapping[str, str]]]]) -> None:
@@ -98,15 +100,15 @@ def record(settings: Settings, works: Iterable[tuple[Path, Collection[Mapping[st
     rows = list(_known())
     for path, possible in works:
         name, here = title(settings, path), lock.architecture()
-        told = statement(path)
-        made = receipt.digest((receipt.read(path) or {})["inputs"])
-        others = {receipt.digest(dict(inputs)) for inputs in possible} - {made}
+        text = statement(path)
+        recipe = receipt.digest((receipt.read(path) or {})["inputs"])
+        others = {receipt.digest(dict(inputs)) for inputs in possible} - {recipe}
         rows = [
             each
             for each in rows
             if (each.name, each.architecture) != (name, here) or each.recipe in others
         ]
-        rows.append(Built(name, here, made, len(told), hashlib.sha256(told).hexdigest()))
+        rows.append(Built(name, here, recipe, len(text), hashlib.sha256(text).hexdigest()))
         report.say(_("recorded {name}, sha256 {sha256}").format(name=name, sha256=rows[-1].sha256))
     rows.sort(key=lambda each: (each.name, each.architecture, each.recipe))
     files.write(LOCK, (HEADER + lock.tables("built", rows)).encode())
@@ -114,10 +116,10 @@ def record(settings: Settings, works: Iterable[tuple[Path, Collection[Mapping[st
 
 def publish(record: Path, mirror: Path) -> None:
     """Put a work into the folder of a mirror: its statement, and its files. Raises DiskFull."""
-    told = statement(record)
+    text = statement(record)
     (mirror / PLACE).mkdir(parents=True, exist_ok=True)
-    (mirror / PLACE / hashlib.sha256(told).hexdigest()).write_bytes(told)
-    for name, entry in json.loads(told)["outputs"].items():
+    (mirror / PLACE / hashlib.sha256(text).hexdigest()).write_bytes(text)
+    for name, entry in json.loads(text)["outputs"].items():
         shutil.copyfile(record.parent / name, mirror / PLACE / entry["sha256"])
 
 
@@ -143,22 +145,23 @@ def _fetch(settings: Settings, known: Built, work: Path) -> Mapping[str, Any] | 
 
         if not offered(work / "statement.json", known.sha256, known.size):
             return None
-        told: Mapping[str, Any] = json.loads((work / "statement.json").read_bytes())
-        arrived = all(
+        facts: Mapping[str, Any] = json.loads((work / "statement.json").read_bytes())
+        is_whole = all(
             offered(work / "files" / name, entry["sha256"], entry["size"])
-            for name, entry in told["outputs"].items()
+            for name, entry in facts["outputs"].items()
         )
-    return told if arrived else None
+    return facts if is_whole else None
 
 
-def _put(work: Path, told: Mapping[str, Any], record: Path, inputs: Mapping[str, str]) -> None:
+def _put(work: Path, facts: Mapping[str, Any], record: Path, inputs: Mapping[str, str]) -> None:
     """Move the files to the receipt's folder, in place of those that an earlier one names."""
     earlier = receipt.read(record)
     record.unlink(missing_ok=True)  # files without a receipt are nobody's
     for name in (earlier or {"outputs": ()})["outputs"]:
         (record.parent / name).unlink(missing_ok=True)
-    facts = {key: value for key, value in told.items() if key != "outputs"}
-    receipt.write(record, inputs, list(_moved(work / "files", told["outputs"], record)), **facts)
+    outputs = list(_moved(work / "files", facts["outputs"], record))
+    others = {key: value for key, value in facts.items() if key != "outputs"}
+    receipt.write(record, inputs, outputs, **others)
 
 
 def _moved(source: Path, names: Iterable[str], record: Path) -> Iterator[Path]:

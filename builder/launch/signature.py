@@ -124,10 +124,10 @@ def _signed(
     try:
         signature = base64.b64decode(layer["annotations"][NOTE], validate=True)
         key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
-        digest = json.loads(payload)["critical"]["image"]["docker-manifest-digest"]
+        subject = json.loads(payload)["critical"]["image"]["docker-manifest-digest"]
     except (InvalidSignature, KeyError, ValueError, TypeError):
         return False
-    return bool(digest == name)
+    return bool(subject == name)
 
 
 def _payload(repository: Repository, name: str) -> bytes:

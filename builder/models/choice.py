@@ -29,9 +29,8 @@ LEAST: Final = 8.0  # tokens a second: about as fast as people read
 SAMPLE, TURN = 128 << 20, 32 << 20
 TRIAL: Final = 0.5  # seconds of turns, of which the fastest counts
 RAW, READY = 32, 9  # 16 bits a weight become 4.5 where a checkpoint is quantized
-EMBEDDING: Final = (
-    0.82  # bytes of a number in the tensor that reads words: Q6_K, even in Q4_0 files
-)
+# Bytes of a number in the tensor that reads words, which is Q6_K in files of Q4_0, too.
+EMBEDDING: Final = 0.82
 MENTIONED: Final = 3  # models that a message names
 
 
