@@ -522,9 +522,11 @@ def test_what_the_engine_raises_becomes_an_error_without_its_details(
     served: Served, monkeypatch: pytest.MonkeyPatch, mishap: Exception, status: int, code: str
 ) -> None:
     monkeypatch.setattr(served.engine, "mishap", mishap)
-    got, _headers, answer = served.chat("hi there")
+    got, headers, answer = served.chat("hi there")
     assert (got, answer["error"]["code"]) == (status, code)
     assert "secret" not in str(answer)
+    assert ("retry-after" in headers) == (code == "engine_failed")
+    assert (headers.get("x-should-retry") == "false") == (code == "not_enough_memory")
 
 
 @pytest.mark.parametrize(
