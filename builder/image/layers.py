@@ -35,6 +35,7 @@ PREFIX = "opt/llmdeploy"
 SETTLED = (
     "entrypoint/serve/page/**/*",
     "entrypoint/answers/*.toml",
+    "entrypoint/compare/report.*",
     "entrypoint/tutorial.ipynb",
 )
 
