@@ -136,7 +136,8 @@ def forget(host: str) -> None:
     for image in engine.images.list():
         for tag in image.tags:
             if tag.startswith(f"{host}/"):
-                engine.images.remove(tag)
+                # By force, as a swarm removes the containers of a service later than the service.
+                engine.images.remove(tag, force=True)
 
 
 def answers(url: str) -> bool:
