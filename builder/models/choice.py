@@ -106,8 +106,8 @@ def best(known: Models, available: int | None) -> str:
         if source := probe.source(each.intent, locked[each.intent.name]):
             report.say(
                 _(
-                    "{name}: the best for {available} of free memory that {source} has; "
-                    "about {speed:.0f} tokens a second, {size} to download"
+                    "{name}: the best that can be fetched for {available} of free memory; "
+                    "about {speed:.0f} tokens a second, {size} to download (source: {source})"
                 ).format(
                     name=each.intent.name,
                     available=machine.size(available),

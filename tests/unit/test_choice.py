@@ -205,7 +205,8 @@ def test_the_best_that_comes_is_taken_and_told_in_one_line(
     models = known(monkeypatch, intent(gone, name="best"), intent(HUGGINGFACE, name="good"))
     assert choice.best(models, 4 * GIB) == "good"
     (line,) = capsys.readouterr().err.splitlines()
-    assert "good: the best for 4.0 GiB of free memory that huggingface has; about" in line
+    assert "good: the best that can be fetched for 4.0 GiB of free memory; about" in line
+    assert "(source: huggingface)" in line
     assert "tokens a second, 0 MiB to download" in line
     assert sum(hub.sent.values()) == 0
 
