@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -110,6 +111,13 @@ def joined(pieces: Iterable[str]) -> str:
     text = "".join(pieces)
     tokens = [token for piece in pieces for token in scores(piece)]
     return ScoredText(text, tokens) if tokens else text
+
+
+def apart(text: str) -> list[str]:
+    """Return a text token by token, where it has scores and its tokens spell it."""
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    pieces = [ScoredText(decoder.decode(token.data), [token]) for token in scores(text)]
+    return [*pieces] if "".join(pieces) == text else [text]
 
 
 @dataclass(frozen=True)

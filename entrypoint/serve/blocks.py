@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from entrypoint.engines import Prompt, Usage
+from entrypoint.engines import Prompt, ScoredText, ScoredToken, Usage, apart, scores
 from entrypoint.serve import wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.replies import GeneratedReply, encode
@@ -33,6 +33,7 @@ class Block:
     name: str = ""  # of the function
     call: str = ""  # what its answer refers to
     id: str = field(default_factory=lambda: secrets.token_hex(12))
+    tokens: list[ScoredToken] = field(default_factory=list)  # of `text`, where scores are asked for
 
 
 class BlockReply(GeneratedReply):
@@ -46,16 +47,20 @@ class BlockReply(GeneratedReply):
     ) -> None:
         super().__init__(service, request, [prompt], limits)
         self._speech = request.speech()
+        self._untold: list[ScoredToken] = []  # of what the engine wrote and no part has shown
         self.blocks: list[Block] = []
 
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> Any:
         """Return all that is answered."""
-        list(self._told([*self._speech.feed(texts[0]), *self._speech.end()]))
+        for piece in apart(texts[0]):
+            self.piece(0, piece)
+        list(self._told(self._speech.end()))
         return self.answer(usages[0])
 
     def piece(self, index: int, text: str) -> list[Any]:  # noqa: ARG002 - there is one answer
         """Return the events of a piece."""
-        return list(self._told(self._speech.feed(text)))
+        self._untold += scores(text)
+        return list(self._told(self._speech.feed(str(text))))
 
     def ending(self, index: int, usage: Usage) -> list[Any]:  # noqa: ARG002
         """Return the events of what was held back, and of the last block's end."""
@@ -80,7 +85,7 @@ class BlockReply(GeneratedReply):
 
     @abstractmethod
     def grown(self, block: Block, text: str) -> Event:
-        """Return the event of a piece of a block."""
+        """Return the event of a piece of a block, which may have scores."""
 
     @abstractmethod
     def closed(self, block: Block) -> list[Event]:
@@ -102,8 +107,24 @@ class BlockReply(GeneratedReply):
                     last.name, last.call = part.name, part.id
                 self.blocks.append(last)
                 yield from self.opened(last)
+            tokens = self._spelling(text)
             last.text += text
-            yield self.grown(last, text)
+            last.tokens += tokens
+            yield self.grown(last, ScoredText(text, tokens))
+
+    def _spelling(self, text: str) -> list[ScoredToken]:
+        """Return the tokens that spell a part: those before it are marks, the rest is kept."""
+        tokens: list[ScoredToken] = []
+        spelled = b"".join(token.data for token in self._untold)
+        start = max(spelled.find(text.encode()), 0)
+        end = start + len(text.encode())
+        at = 0
+        while self._untold and at < end:
+            token = self._untold.pop(0)
+            at += len(token.data)
+            if at > start:
+                tokens.append(token)
+        return tokens
 
     @property
     def calls(self) -> bool:

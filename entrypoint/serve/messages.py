@@ -177,9 +177,9 @@ class MessagesReply(BlockReply):
     def grown(self, block: Block, text: str) -> Event:
         """Return the event of a piece of a block."""
         ways = {
-            "thought": {"type": "thinking_delta", "thinking": text},
-            "words": {"type": "text_delta", "text": text},
-            "call": {"type": "input_json_delta", "partial_json": text},
+            "thought": {"type": "thinking_delta", "thinking": str(text)},
+            "words": {"type": "text_delta", "text": str(text)},
+            "call": {"type": "input_json_delta", "partial_json": str(text)},
         }
         delta = ways[block.kind]
         return {"type": "content_block_delta", "index": block.index, "delta": delta}

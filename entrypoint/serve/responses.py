@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from entrypoint.common.language import _
-from entrypoint.engines import Prompt, Usage
-from entrypoint.serve import wire
+from entrypoint.engines import Prompt, ScoredToken, Usage, scores
+from entrypoint.serve import likelihood, wire
 from entrypoint.serve.blocks import Block, BlockReply, Event
 from entrypoint.serve.limits import MESSAGES, TOOLS, Limits
 from entrypoint.serve.problems import Problem
 from entrypoint.serve.service import Service
-from entrypoint.serve.wire import Count, TextPart, Unsupported
+from entrypoint.serve.wire import Count, TextPart, Top, Unsupported
 
 Chat: TypeAlias = dict[str, Any]  # a request or a message, as OpenAI's chat has it
 Role: TypeAlias = Literal["user", "assistant", "system", "developer"]
@@ -117,13 +117,10 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     stream_options: dict[str, Any] | None = None
     max_tool_calls: int | None = None
     include: list[str] | None = None
+    top_logprobs: Top | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to go on from what nobody kept, and to tell what only the chat tells."""
-        if LOGPROBS in (self.include or ()):
-            raise Unsupported(
-                _("How likely tokens are is told by /v1/chat/completions: logprobs."), "include"
-            )
+        """Refuse to go on from what nobody kept."""
         if self.previous_response_id:
             raise Unsupported(
                 _("No response is kept here: send the conversation in input."),
@@ -135,6 +132,7 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         said = self.input
         items = [InputItem(content=said)] if isinstance(said, str) else said
         orders = self.instructions
+        likely = LOGPROBS in (self.include or ()) or bool(self.top_logprobs)
         choice: Any = self.tool_choice
         if isinstance(choice, NamedTool):
             choice = {"type": "function", "function": {"name": choice.name}}
@@ -151,6 +149,8 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             "parallel_tool_calls": self.parallel_tool_calls,
             "response_format": _format(self.text.format if self.text else None),
             "reasoning_effort": self.reasoning and self.reasoning.effort,
+            "logprobs": likely,
+            "top_logprobs": self.top_logprobs if likely else None,
         }  # fmt: skip
 
 
@@ -204,7 +204,7 @@ class ResponsesReply(BlockReply):
 
     def grown(self, block: Block, text: str) -> Event:
         """Return the event of a piece of an item."""
-        return _at(block, f"{NAMES[block.kind]}.delta", delta=text)
+        return _at(block, f"{NAMES[block.kind]}.delta", scores(text), delta=str(text))
 
     def closed(self, block: Block) -> list[Event]:
         """Return the events of an item that is whole."""
@@ -217,7 +217,7 @@ class ResponsesReply(BlockReply):
             whole = {"arguments": block.text, "name": block.name}
             return [_at(block, f"{NAMES['call']}.done", **whole), done]
         return [
-            _at(block, f"{NAMES[block.kind]}.done", text=block.text),
+            _at(block, f"{NAMES[block.kind]}.done", block.tokens, text=block.text),
             _at(block, "content_part.done", part=_part(block)),
             done,
         ]
@@ -251,6 +251,7 @@ class ResponsesReply(BlockReply):
             "text": {"format": (asked.text and asked.text.format) or {"type": "text"}},
             "tool_choice": asked.tool_choice or "auto",
             "tools": asked.tools or [],
+            "top_logprobs": asked.top_logprobs or 0,
             "top_p": options.top_p,
             "truncation": "disabled",
             "usage": usage and _cost(usage),
@@ -326,7 +327,8 @@ def _item(block: Block, status: str) -> Event:
 def _part(block: Block) -> Event:
     if block.kind == "thought":
         return {"type": "reasoning_text", "text": block.text}
-    return {"type": "output_text", "text": block.text, "annotations": [], "logprobs": []}
+    told = {"type": "output_text", "text": block.text, "annotations": []}
+    return {**told, "logprobs": _scores(block.tokens)}
 
 
 def _id(block: Block) -> str:
@@ -334,13 +336,18 @@ def _id(block: Block) -> str:
     return f"{kinds[block.kind]}_{block.id}"
 
 
-def _at(block: Block, name: str, /, **facts: Any) -> Event:
-    """Return an event of a block."""
+def _scores(tokens: Sequence[ScoredToken]) -> list[wire.TokenScore]:
+    told = likelihood.of_chat(tokens)
+    return told.content if told else []
+
+
+def _at(block: Block, name: str, tokens: Sequence[ScoredToken] = (), /, **facts: Any) -> Event:
+    """Return an event of a block, of words with the scores of their tokens."""
     place: Event = {"item_id": _id(block), "output_index": block.index}
     if block.kind != "call":
         place["content_index"] = 0
     if name.startswith("output_text"):
-        place["logprobs"] = []
+        place["logprobs"] = _scores(tokens)
     return {"type": f"response.{name}", **place, **facts}
 
 

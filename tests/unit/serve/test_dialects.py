@@ -92,14 +92,54 @@ def test_a_streamed_response_is_put_together_by_openais_own_client(client: opena
     assert [each.type for each in whole.output] == ["reasoning", "message", "function_call"]
 
 
+def test_each_token_of_a_response_has_its_score_if_asked_for(
+    served: Served, client: openai.OpenAI
+) -> None:
+    wish: Any = {"include": ["message.output_text.logprobs"]}
+    response = client.responses.create(model="polly", input="é day", top_logprobs=1, **wish)
+    assert served.engine.asked[-1][1] == Options(logprobs=1)
+    (message,) = response.output
+    assert message.type == "message"
+    (part,) = message.content
+    assert part.type == "output_text"
+    likeliest = {"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9]}
+    assert part.logprobs
+    assert part.logprobs[0].model_dump() == likeliest | {"top_logprobs": [likeliest]}
+    assert [each.token for each in part.logprobs] == ["é", " day"]
+    assert response.top_logprobs == 1
+    client.responses.create(model="polly", input="hi", **wish)
+    assert served.engine.asked[-1][1] == Options(logprobs=0)
+
+
+def test_each_piece_of_a_streamed_response_has_its_scores_and_the_end_has_all(
+    client: openai.OpenAI,
+) -> None:
+    said = "<think>so so</think> good day"
+    with client.responses.stream(model="polly", input=said, top_logprobs=1) as stream:
+        told = list(stream)
+        whole = stream.get_final_response()
+    pieces = [each for each in told if each.type == "response.output_text.delta"]
+    tokens = [" good", " day"]  # not those of the thought and its marks
+    assert [score.token for piece in pieces for score in piece.logprobs] == tokens
+    (done,) = (each for each in told if each.type == "response.output_text.done")
+    assert [score.token for score in done.logprobs] == tokens
+    assert [each.token for each in done.logprobs[0].top_logprobs or ()] == tokens[:1]
+    for response in (whole, client.responses.create(model="polly", input=said, top_logprobs=1)):
+        thought, message = response.output
+        assert thought.type == "reasoning"
+        assert message.type == "message"
+        (part,) = message.content
+        assert part.type == "output_text"
+        assert [score.token for score in part.logprobs or ()] == tokens
+
+
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
         ({}, "input", "missing_required_parameter"),
         ({"input": "hi", "previous_response_id": "resp_1"}, "previous_response_id",
          "unsupported_value"),
-        ({"input": "hi", "include": ["message.output_text.logprobs"]}, "include",
-         "unsupported_value"),
+        ({"input": "hi", "top_logprobs": 21}, "top_logprobs", "invalid_value"),
         ({"input": "hi", "background": True}, "background", "unknown_parameter"),
         ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
