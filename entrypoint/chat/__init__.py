@@ -199,7 +199,7 @@ class Chat:
             try:
                 self._turn()
             except EOFError:
-                if not self._person and self._usage is None:
+                if not (self._person or self._usage or self._stopped):
                     self._say(_("Nothing was asked. To chat in a container: docker run -it"))
                 return
             except KeyboardInterrupt:
@@ -246,12 +246,15 @@ class Chat:
             if self._person:
                 self._reopen(self._model)
             raise
+        if answer is None:
+            return False
         self._stopped = ""
         self._talk.turns.append(Turn(question, answer))
         self._keep()
         return True
 
-    def _answer(self, question: str) -> str:
+    def _answer(self, question: str) -> str | None:
+        """Show the answer, and return it; None if it was stopped because it went in circles."""
         context = self._engine.context
         options = self._options()
         room = min(options.max_tokens or context, context // 4)
@@ -261,21 +264,16 @@ class Chat:
                     n=count
                 )
             )
-        answer, thinks = "", False
-        shown: Callable[[str], str] = Markdown().feed if self._styled else str
-        try:
-            with closing(self._engine.stream(self._talk.messages(question), options)) as all_:
-                for part in thinking.apart(all_):
-                    if isinstance(part, Usage):
-                        self._usage = part
-                    elif part[0] == "answer":
-                        self._write(shown(visible(part[1])))
-                        answer += part[1]
-                    elif not thinks:
-                        thinks = True
-                        self._say(_("The model thinks first..."))
-        finally:
-            self._write(shown("\n"))
+        answer = self._stream(question, options)
+        if answer is None:
+            self._say(
+                _(
+                    "Stopped: the model goes round in circles, and says the same for the third"
+                    " time. It forgets this turn. Another temperature may help, or"
+                    " /set repeat_penalty 1.1; then /retry."
+                )
+            )
+            return None
         if circles.share(answer) > circles.MOST:
             self._say(
                 _(
@@ -285,6 +283,31 @@ class Chat:
             )
         if self._usage and self._usage.finish_reason == "length":
             self._say(_("The answer was cut: it reached its limit of tokens."))
+        return answer
+
+    def _stream(self, question: str, options: Options) -> str | None:
+        """Show an answer as it comes, and return it; None as soon as it goes round in circles."""
+        self._usage = None
+        answer, thinks = "", False
+        watches = {"thought": circles.Watch(), "answer": circles.Watch()}
+        shown: Callable[[str], str] = Markdown().feed if self._styled else str
+        try:
+            with closing(self._engine.stream(self._talk.messages(question), options)) as all_:
+                for part in thinking.apart(all_):
+                    if isinstance(part, Usage):
+                        self._usage = part
+                        continue
+                    kind, piece = part
+                    if kind == "answer":
+                        self._write(shown(visible(piece)))
+                        answer += piece
+                    elif not thinks:
+                        thinks = True
+                        self._say(_("The model thinks first..."))
+                    if watches[kind].stuck(piece):
+                        return None
+        finally:
+            self._write(shown("\n"))
         return answer
 
     def _reopen(self, name: str) -> None:
@@ -437,7 +460,7 @@ class Chat:
     def _stats(self, _rest: str) -> None:
         usage = self._usage
         if usage is None:
-            raise UsageFailure(_("Nothing has been answered yet."))
+            raise UsageFailure(_("There is no whole answer to tell the cost of."))
         self._say(
             _(
                 "prompt {prompt} tokens, {cached} of them cached; answer {completion} tokens, "

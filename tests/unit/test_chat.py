@@ -142,6 +142,40 @@ def test_a_model_that_goes_round_in_circles_is_told_of() -> None:
     assert not any("circles" in line for line in Room(["I see a tree, and then a house."]).run())
 
 
+class Stuck(Parrot):
+    """An engine that says the question again and again without an end, in small pieces."""
+
+    def _pieces(self, prompt: Prompt, options: Options) -> Generator[str | Usage, None, None]:
+        assert not isinstance(prompt, str | Tokens)
+        self.asked.append((list(prompt), options))
+        yield self.opening
+        while True:
+            yield from prompt[-1]["content"]
+            yield " "
+
+    opening = ""
+
+
+class StuckThought(Stuck):
+    opening = "<think>"
+
+
+@pytest.mark.parametrize("engine", [Stuck, StuckThought])
+@pytest.mark.parametrize("person", [True, False])
+def test_an_endless_circle_is_stopped_and_forgotten(engine: type[Parrot], *, person: bool) -> None:
+    room = Room(["我看见一棵树，树上有一只鸟。"], engine=engine, person=person)
+    assert room.run()[-1].startswith("[Stopped: the model goes round in circles, and says the same")
+    assert len("".join(room.heard)) < 700  # of an answer that would not have ended
+    assert not room.talk.turns
+
+
+def test_after_a_stopped_circle_its_question_can_be_asked_again_and_has_no_cost() -> None:
+    room = Room(["唱一首歌。", "/stats", "/retry"], engine=Stuck)
+    assert "[There is no whole answer to tell the cost of.]" in room.run()
+    [engine] = room.engines
+    assert [messages[-1]["content"] for messages, _options in engine.asked] == ["唱一首歌。"] * 2
+
+
 def test_a_conversation() -> None:
     room = Room(["hello", "", "  why?  "])
     assert room.run() == [
@@ -426,7 +460,7 @@ def test_an_answer_has_an_end_even_if_the_model_finds_none() -> None:
         ("/save a\0b", "The name of a file cannot have a character of code 0."),
         ("/load a\0b", "The name of a file cannot have a character of code 0."),
         ("/retry", "There is no question to answer again."),
-        ("/stats", "Nothing has been answered yet."),
+        ("/stats", "There is no whole answer to tell the cost of."),
     ],
 )
 def test_a_mistake_is_told_and_the_chat_goes_on(typed: str, told: str) -> None:
