@@ -7,8 +7,8 @@ from collections import Counter
 
 WINDOW = 12  # characters: shorter ones recur in any text
 MOST = 0.5  # the share of a text's windows that may have been there before
-# An answer is stopped for so many windows in a row that were there so often before: none of the
-# answers whose share is small has them that the tests have, right or wrong, and no file of this project.
+# An answer is stopped for so many windows in a row that were there so often before: no labelled
+# answer of the tests has them whose share is small, and no file of this project.
 SURE, OFTEN = 300, 2
 LINES = re.compile(r"[\s\-_=*|#]+")  # blanks, and the lines of tables, recur
 

@@ -1,7 +1,8 @@
 """Exams in the forms of others, read as lists of questions.
 
 C-Eval and CMMLU are CSV files with a column for the question, one for each choice and one for the
-right letter; EvalScope's JSONL has the same by names, or a `query` with its `response`.
+right letter; EvalScope's JSONL has the same by names, or a `query` with its `response`, and the
+files that it writes have whole talks, see `evalscope`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from entrypoint.answers import evalscope
 from entrypoint.answers.questions import Point, Question
 from entrypoint.common import files
 from entrypoint.common.errors import ConfigFailure
@@ -97,6 +99,8 @@ def lines(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _question(row: Row, number: int, where: str) -> Question:
+    if evalscope.is_talk(row):
+        return evalscope.question(row)
     name = str(row.get("id") or "").strip() or str(number)
     if "query" in row:
         text = _cell(row, "query", where)

@@ -186,7 +186,7 @@ def _import(arguments: Namespace, question_list: Sequence[Question]) -> None:
         for question, text in pairs:
             if not store.find(run, question.asks):
                 store.add(
-                    Answer(question.id, (RecordedTurn(question.text, text),), run, ended=_now())
+                    Answer(question.id, (RecordedTurn(question.asks[0], text),), run, ended=_now())
                 )
     say(
         _("{path}: answers to {count} of {all} questions.").format(

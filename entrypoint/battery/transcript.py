@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from entrypoint.answers import exams, results
+from entrypoint.answers import evalscope, exams, results
 from entrypoint.answers.questions import Question
 from entrypoint.answers.results import Answer, RecordedTurn, Run
 from entrypoint.common import files
@@ -32,11 +32,15 @@ def read(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]
 
 
 def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, str]]:
-    """Read objects that name their question by its words or its `id`."""
+    """Read objects that name their question by its words or its `id`, or have EvalScope's form."""
     known = {each.id: each for each in questions} | {each.text.strip(): each for each in questions}
+    known |= {"".join(each.asks): each for each in questions}
     answers: dict[str, tuple[Question, str]] = {}
     for where, row in exams.lines(path):
-        text_of_question, answer = _field(row, ASKED), _field(row, SAID)
+        if evalscope.is_talk(row):
+            text_of_question, answer = "".join(evalscope.question(row).asks), evalscope.answer(row)
+        else:
+            text_of_question, answer = _field(row, ASKED), _field(row, SAID)
         question = known.get(text_of_question or "") or known.get(str(row.get("id", "")))
         if answer is None:
             raise ConfigFailure(
