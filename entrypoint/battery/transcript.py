@@ -37,11 +37,8 @@ def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, st
     known |= {"".join(each.asks): each for each in questions}
     answers: dict[str, tuple[Question, str]] = {}
     for where, row in exams.lines(path):
-        if evalscope.is_talk(row):
-            text_of_question, answer = "".join(evalscope.question(row).asks), evalscope.answer(row)
-        else:
-            text_of_question, answer = _field(row, ASKED), _field(row, SAID)
-        question = known.get(text_of_question or "") or known.get(str(row.get("id", "")))
+        text_of_question, answer = _exchange(row)
+        question = known.get(text_of_question) or known.get(str(row.get("id", "")))
         if answer is None:
             raise ConfigFailure(
                 _("{where} has no answer.").format(where=where),
@@ -60,6 +57,13 @@ def _lines(path: Path, questions: Sequence[Question]) -> list[tuple[Question, st
     if not answers:
         raise ConfigFailure(_("{path} has no answers.").format(path=path))
     return list(answers.values())
+
+
+def _exchange(row: Mapping[str, object]) -> tuple[str, str | None]:
+    """Return what was asked and what was answered, None if nothing was."""
+    if evalscope.is_talk(row):
+        return "".join(evalscope.question(row).asks), evalscope.answer(row)
+    return _field(row, ASKED) or "", _field(row, SAID)
 
 
 def _field(row: Mapping[str, object], names: Iterable[str]) -> str | None:
