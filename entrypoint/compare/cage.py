@@ -19,31 +19,63 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 CLOSED_NOT = 97  # the exit code that says: there is no safe place here
 
-# System calls by their numbers on x86-64 (<asm/unistd_64.h>).
-COMPUTE = (
-    *(0, 1, 3, 5, 8),  # read, write, close, fstat, lseek: on what is open, its input and output
-    *(9, 10, 11, 12, 25, 28),  # mmap, mprotect, munmap, brk, mremap, madvise
-    *(13, 14, 15, 131),  # rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack
-    *(24, 35, 202, 204, 219, 230),  # sched_yield, nanosleep, futex, ..., clock_nanosleep
-    *(39, 60, 186, 231),  # getpid, exit, gettid, exit_group
-    *(96, 201, 228, 229, 318),  # gettimeofday, time, clock_gettime, clock_getres, getrandom
-)
-IMPORT = (
-    *(2, 257, 4, 6, 262, 332),  # open, openat, stat, lstat, newfstatat, statx
-    *(16, 17, 21, 32, 72, 79, 89, 217, 267, 269, 439),  # ioctl, pread64, access, ..., faccessat2
-    *(157, 302),  # prctl, prlimit64
-)
+
+class Abi(NamedTuple):
+    """What a filter knows of an architecture: its mark in <linux/audit.h>, and system calls.
+
+    `compute` are allowed to the end, `load` only until all modules are imported.
+    """
+
+    mark: int
+    compute: tuple[int, ...]
+    load: tuple[int, ...]
+
+
+ABIS = {
+    "x86_64": Abi(  # <asm/unistd_64.h>
+        0xC000003E,
+        (
+            *(0, 1, 3, 5, 8),  # read, write, close, fstat, lseek: what is open, input and output
+            *(9, 10, 11, 12, 25, 28),  # mmap, mprotect, munmap, brk, mremap, madvise
+            *(13, 14, 15, 131),  # rt_sigaction, rt_sigprocmask, rt_sigreturn, sigaltstack
+            *(24, 35, 202, 204, 219, 230),  # sched_yield, nanosleep, futex, ..., clock_nanosleep
+            *(39, 60, 186, 231),  # getpid, exit, gettid, exit_group
+            *(96, 201, 228, 229, 318),  # gettimeofday, time, clock_gettime, ..., getrandom
+        ),
+        (
+            *(2, 257, 4, 6, 262, 332),  # open, openat, stat, lstat, newfstatat, statx
+            *(16, 17, 21, 32, 72, 79, 89, 217, 267, 269, 439),  # ioctl, pread64, ..., faccessat2
+            *(157, 302),  # prctl, prlimit64
+        ),
+    ),
+    "aarch64": Abi(  # <asm-generic/unistd.h>, which lacks what others do as well: open, stat, time
+        0xC00000B7,
+        (
+            *(63, 64, 57, 80, 62),
+            *(222, 226, 215, 214, 216, 233),
+            *(134, 135, 139, 132),
+            *(124, 101, 98, 123, 128, 115),
+            *(172, 93, 178, 94),
+            *(169, 113, 114, 278),
+        ),
+        (
+            *(56, 79, 291),  # openat, newfstatat, statx
+            *(29, 67, 23, 25, 17, 61, 78, 48, 439),  # ioctl, pread64, dup, ..., faccessat2
+            *(167, 261),  # prctl, prlimit64
+        ),
+    ),
+}
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # <linux/prctl.h>
 SECCOMP_MODE_FILTER = 2
-# <linux/seccomp.h>, <linux/audit.h>
-KILL, REFUSE, ALLOW, X86_64 = 0x80000000, 0x00050001, 0x7FFF0000, 0xC000003E
+# <linux/seccomp.h>
+KILL, REFUSE, ALLOW = 0x80000000, 0x00050001, 0x7FFF0000
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06  # <linux/bpf_common.h>: ld abs, jeq, ret
 
 
@@ -55,17 +87,18 @@ def main() -> None:
     """
     order = json.load(sys.stdin)
     _limit(order["seconds"], order["memory"], order["output"])
-    if platform.machine() != "x86_64":
-        _give_up("its filter knows x86-64 only")
+    abi = ABIS.get(platform.machine())
+    if abi is None:
+        _give_up(f"its filter does not know {platform.machine()}")
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _allow((*COMPUTE, *IMPORT))
+    _filter(instructions(abi.mark, (*abi.compute, *abi.load)))
     program = compile(order["program"], "program.py", "exec")
     for name in ("random", "traceback", *imports(order["program"])):
         if name.partition(".")[0] in sys.stdlib_module_names:
             with suppress(Exception):
                 importlib.import_module(name)
-    _allow(COMPUTE)
+    _filter(instructions(abi.mark, abi.compute))
     sys.modules["random"].seed(order["seed"])
     sys.stdin = io.StringIO(order["input"])
     os.write(order["shut"], b"shut")
@@ -83,6 +116,17 @@ def imports(program: str) -> Iterator[str]:
             yield from (f"{node.module}.{each.name}" for each in node.names)
 
 
+def instructions(mark: int, calls: Iterable[int]) -> list[tuple[int, int, int, int]]:
+    """Return a filter that refuses all system calls but these, and kills another architecture's.
+
+    Each is one of the kernel's `sock_filter`: operation, jump if true, jump if false, operand.
+    """
+    code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, mark), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
+    for number in calls:
+        code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
+    return [*code, (RETURN, 0, 0, REFUSE)]
+
+
 def _limit(seconds: int, memory: int, output: int) -> None:
     limits = {
         resource.RLIMIT_CPU: seconds,
@@ -95,14 +139,9 @@ def _limit(seconds: int, memory: int, output: int) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
-def _allow(calls: Iterable[int]) -> None:
-    """Refuse all system calls but these, for the rest of this process's life."""
-    code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
-    for number in calls:
-        code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
-    code.append((RETURN, 0, 0, REFUSE))
-    instructions = b"".join(struct.pack("HBBI", *each) for each in code)
-    buffer = ctypes.create_string_buffer(instructions)
+def _filter(code: Sequence[tuple[int, int, int, int]]) -> None:
+    """Put a filter over all system calls for the rest of this process's life."""
+    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
     head = ctypes.create_string_buffer(struct.pack("HP", len(code), ctypes.addressof(buffer)))
     _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(head))
 
