@@ -25,7 +25,11 @@ from tests.deployments import ECS
 IMAGE = "registry.example.com/team/llmdeploy@sha256:" + "0123456789abcdef" * 4
 OTHER = "registry.example.com/team/llmdeploy@sha256:" + "f" * 64
 VERSION = "2014-05-26"
-TYPES = {"ecs.g8i.large": (2, 8), "ecs.c7.large": (2, 4)}
+TYPES = {
+    "ecs.g8i.large": (2, 8, "X86"),
+    "ecs.c7.large": (2, 4, "X86"),
+    "ecs.g8y.large": (2, 8, "ARM"),
+}
 
 
 def tagged(cloud: Cloud, kind: str, parameters: Parameters) -> list[dict[str, Any]]:
@@ -51,9 +55,10 @@ def once(perform: Callable[[Cloud, Parameters], Parameters]) -> Any:
 
 def instance_types(_cloud: Cloud, parameters: Parameters) -> Parameters:
     found = [
-        {"InstanceTypeId": name, "CpuCoreCount": TYPES[name][0], "MemorySize": TYPES[name][1]}
+        {"InstanceTypeId": name, "CpuCoreCount": cores, "MemorySize": size, "CpuArchitecture": cpu}
         for name in parameters["InstanceTypes"]
         if name in TYPES
+        for cores, size, cpu in [TYPES[name]]
     ]
     return {"InstanceTypes": {"InstanceType": found}}
 
@@ -285,6 +290,12 @@ def test_a_type_that_is_too_small_or_unknown(here: Deployment, cloud: Cloud) -> 
         launch(replace(here, cpus=4))
     with pytest.raises(ConfigFailure, match="no instance type"):
         launch(here.having(replace(here.table(Ecs), instance_type="ecs.g8i.tiny")))
+    assert cloud.made == {}
+
+
+def test_a_type_that_the_image_is_not_for(here: Deployment, cloud: Cloud) -> None:
+    with pytest.raises(ConfigFailure, match=r"ecs\.g8y\.large has Arm processors"):
+        launch(here.having(replace(here.table(Ecs), instance_type="ecs.g8y.large")))
     assert cloud.made == {}
 
 

@@ -26,6 +26,7 @@ from entrypoint.common.language import _
 TAG: Final = "llmdeploy"
 REVISION: Final = "llmdeploy-revision"  # tells which description a machine was made from
 SYSTEM: Final = 1024  # MiB that the machine's own system and container engine take
+ARM: Final = "ARM"  # the architecture of Yitian and Ampere, as the cloud calls it
 WOULD: Final = "DryRunOperation"  # the "error" that says that a real request would work
 # Documented for g8i; for the others an inference from their processors. The program decides anew
 # on each machine.
@@ -151,6 +152,14 @@ class Region:
                 _("Alibaba Cloud has no instance type {name} in {region}.").format(
                     name=self.ecs.instance_type, region=self.deployment.region
                 )
+            )
+        if types[0].cpu_architecture == ARM:
+            raise ConfigFailure(
+                _("{name} has Arm processors, and the image is for x86-64.").format(
+                    name=self.ecs.instance_type
+                ),
+                _("A machine would be made, and nothing could start on it."),
+                _("Name an instance_type with x86-64 processors in deploy.toml."),
             )
         memory, room = self.deployment.memory + SYSTEM, int(types[0].memory_size * 1024)
         if memory > room:
