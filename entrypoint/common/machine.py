@@ -21,6 +21,14 @@ from entrypoint.common.language import _
 ROOT = Path("/")
 STEP = 64 * 2**20  # a suggested limit is rounded up to this: use grows a little meanwhile
 UNLIMITED = 2**62  # bytes; "no limit" is 2**63 rounded down to whole pages
+# Arm's cores for servers by their parts: the kernel tells numbers there, and no names.
+CORES = {
+    "0xd0c": "Arm Neoverse-N1",
+    "0xd40": "Arm Neoverse-V1",
+    "0xd49": "Arm Neoverse-N2",
+    "0xd4f": "Arm Neoverse-V2",
+}
+ARM = "0x41"  # who designed them
 UNIFIED = ""  # how /proc/self/cgroup names version 2, which has all controllers in one tree
 
 
@@ -88,7 +96,9 @@ def cpu(root: Path = ROOT) -> Cpu:
     """Read the processor's name and flags; both empty where the kernel does not tell."""
     lines = (line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines())
     facts = {key.strip(): value.strip() for key, _colon, value in lines}
-    return Cpu(facts.get("model name", ""), frozenset(facts.get("flags", "").split()))
+    part = facts.get("CPU part", "") if facts.get("CPU implementer") == ARM else ""
+    flags = facts.get("flags") or facts.get("Features", "")
+    return Cpu(facts.get("model name") or CORES.get(part, ""), frozenset(flags.split()))
 
 
 def need(model: Model, parallel: int = 1, context: int | None = None) -> int:

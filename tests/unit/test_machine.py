@@ -203,6 +203,19 @@ def test_cpus_of_unknown_topology_are_cores() -> None:
     assert machine.threads(Path("/nowhere"), {4, 5, 6}) == 3
 
 
+def test_an_arm_processor_is_named(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    told = "processor\t: 0\nFeatures\t: fp asimd asimddp sve i8mm\n"
+    told += "CPU implementer\t: {maker}\nCPU part\t: 0xd49\n"
+    cpuinfo = tmp_path / "proc/cpuinfo"
+    cpuinfo.write_text(told.format(maker="0x41"))
+    yitian = machine.cpu(tmp_path)
+    assert yitian.model == "Arm Neoverse-N2"
+    assert {"asimddp", "i8mm", "sve"} <= yitian.flags
+    cpuinfo.write_text(told.format(maker="0x48"))  # numbers of parts are each maker's own
+    assert machine.cpu(tmp_path).model == ""
+
+
 def test_the_processor_is_named() -> None:
     haswell = machine.cpu(MACHINES / "version-2")
     assert haswell.model == "Intel Core Processor (Haswell)"
