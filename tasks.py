@@ -317,6 +317,17 @@ def bench(_: Context, serve: bool = False, itrex: bool = False, fresh: bool = Fa
 
 @stage(
     positional=("model",),
+    help={"model": _("a fetched model (default: the catalogue's)")},
+)
+def quality(_: Context, model: str = "") -> None:
+    """Measure what each type of weights gives for its size: perplexity and speed."""
+    from builder.bench import weighttypes
+
+    weighttypes.run_all(settings.load(), model)
+
+
+@stage(
+    positional=("model",),
     help={
         "model": _("the model that answers (default: the catalogue's)"),
         "record": _("keep the results for docs/clients.md"),

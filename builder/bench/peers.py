@@ -16,7 +16,7 @@ from builder.variants import DEFAULT
 from entrypoint.common.language import _
 
 LOCK = ROOT / "env" / "bench.lock"
-PROGRAMS = ("llama-bench", "llama-perplexity")
+PROGRAMS = ("llama-bench", "llama-imatrix", "llama-perplexity")
 # llama.cpp's defaults for this very machine, less what would need a network or other libraries.
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF",
@@ -34,7 +34,7 @@ def native(settings: Settings, cpu: str) -> Path:
         path.name: receipt.sha256(path)
         for path in sorted((wheelhouse.RECIPES / DEFAULT).glob("*.lock"))
     }
-    inputs = {**locks, "flags": " ".join(FLAGS), "cpu": cpu}
+    inputs = {**locks, "programs": " ".join(PROGRAMS), "flags": " ".join(FLAGS), "cpu": cpu}
     place = _place(settings, "llamacpp", inputs)
     with scratch.folder(place.with_name(f".{place.name}")) as folder:
         if not receipt.current(place / "receipt.json", inputs):

@@ -67,9 +67,9 @@ def compare(
         for models, weights in ((settings.ready_dir, ours), (other, fetched)):
             work = folder / f"answers-{len(weights_of)}"
             lines = _answers(program, models, work)
-            perplexity = _perplexity(native, weights, text, threads, work / "perplexity.log")
+            surprise = perplexity(native, weights, text, threads, work / "perplexity.log")
             answers = tuple(line["turns"][0]["answer"] for line in lines)
-            weights_of.append(Weights(weights.stat().st_size, perplexity, answers))
+            weights_of.append(Weights(weights.stat().st_size, surprise, answers))
     mine, theirs = weights_of
     return QuantizationCost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
 
@@ -110,7 +110,11 @@ def _answers(program: up.Program, models: Path, output: Path) -> Sequence[dict[s
     return [json.loads(line) for line in lines]
 
 
-def _perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path) -> float:
+def perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path) -> float:
+    """Return how surprised a model is by a text; `log` is where llama-perplexity tells it.
+
+    Raises CommandFailed.
+    """
     options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "-t", str(threads)]
     run((native / "llama-perplexity", *options), log=log)  # it tells its estimate in its log
     return estimate(log.read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
     if receipt.current(ready / "receipt.json", recipe):
         report.say(_("nothing changed"))
         return
-    origin = _fetched(raw, intent)
+    origin = fetched(raw, intent)
     with disk.guard(ready), scratch.folder(ready.with_name(f".{ready.name}.partial")) as work:
         output = work / "made"
         output.mkdir()
@@ -69,7 +69,7 @@ def _quantize(settings: Settings, intent: Intent, type: str) -> None:
         output.rename(ready)
 
 
-def _fetched(raw: Path, intent: Intent) -> Mapping[str, Any]:
+def fetched(raw: Path, intent: Intent) -> Mapping[str, Any]:
     """Return the receipt of a fetched model whose files are still what was fetched."""
     known, locked = receipt.read(raw / "receipt.json"), fetch.inputs(intent)
     if known is None or known["inputs"] != locked:

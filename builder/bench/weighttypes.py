@@ -1,0 +1,215 @@
+"""`quality`: what each type of weights gives for its size, beside what it was made of.
+
+Every type is made of the fetched file, so a source of few bits sets a floor under all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any, Final
+
+from builder import up
+from builder.bench import engines, figures, peers, quality, texts
+from builder.bench.figures import Promise
+from builder.bench.texts import Texts
+from builder.models import intents
+from builder.quantizers import Order, ggufs, quantize
+from builder.settings import Settings
+from builder.stage import disk, report, scratch
+from builder.stage.run import run
+from builder.variants import DEFAULT
+from entrypoint.common.language import _
+
+ROUNDS: Final = 3
+PREFILL, DECODE = 512, 64  # tokens
+LOSS: Final = 1.03  # how many times the source's perplexity a default type may have
+PACE: Final = 0.95  # how many times Q4_0's speed it must have at least
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to make weights: llama-quantize's type and options; `calibrated` by a text first."""
+
+    name: str
+    type: str
+    options: tuple[str, ...] = ()
+    calibrated: bool = True
+
+
+PURE: Final = "--pure"
+SOURCE: Final = _("what was fetched")
+# The first is what `quantize` makes by default; all others are compared to its speed.
+RECIPES: Final = (
+    Recipe("Q4_0", "Q4_0", (PURE,), calibrated=False),
+    Recipe("Q4_0, imatrix", "Q4_0", (PURE,)),
+    Recipe(
+        "Q4_0, imatrix, embeddings Q6_K",
+        "Q4_0",
+        (PURE, "--token-embedding-type", "q6_K", "--output-tensor-type", "q6_K"),
+    ),
+    Recipe(
+        "Q4_0, imatrix, embeddings Q8_0",
+        "Q4_0",
+        (PURE, "--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0"),
+    ),
+    Recipe("IQ4_NL, imatrix", "IQ4_NL", (PURE,)),
+    Recipe("Q4_K, imatrix", "Q4_K_S", (PURE,)),
+    Recipe("Q4_K_M, imatrix", "Q4_K_M"),
+)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What one file gave: size in bytes, perplexities, and tokens a second, ours and Q4_0's."""
+
+    size: int
+    chinese: float
+    english: float
+    runs: figures.Runs
+    beside: figures.Runs
+
+    def pace(self, figure: str) -> float:
+        """Return its speed in terms of Q4_0's, measured in turn with it."""
+        return figures.ratio(self.runs[figure], self.beside[figure])
+
+    def loss(self, source: Weighed) -> float:
+        """Return its perplexity in terms of the source's, both languages alike."""
+        return geometric_mean((self.chinese / source.chinese, self.english / source.english))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """All that a file is measured with, made ready beforehand; `first` is Q4_0's file."""
+
+    native: Path
+    quantizer: Path
+    texts: Texts
+    threads: int
+    folder: Path
+
+    @property
+    def importance(self) -> Path:
+        """Where llama-imatrix tells which weights matter most."""
+        return self.folder / "importance.gguf"
+
+    @property
+    def first(self) -> Path:
+        """The file that all speeds are compared to."""
+        return self.folder / "first.gguf"
+
+
+def run_all(settings: Settings, name: str = "") -> None:
+    """Print size, perplexity and speed of a fetched model (default: the catalogue's) by type.
+
+    Raises UnknownModel, StageMissing if it has not been fetched, DiskFull, CommandFailed, and what
+    making the peers and fetching the texts raise.
+    """
+    known = intents.load()
+    intent = known.find(name or known.default)
+    raw = settings.dist_dir / "models" / "raw" / intent.name
+    quantize.fetched(raw, intent)
+    program = up.on_host(settings)
+    facts = json.loads(run([*program.argv, "doctor", "--json"], env=program.env))
+    place = settings.cache_dir / "bench" / ".weights"
+    with disk.guard(place), scratch.folder(place) as folder:
+        source = ggufs.source(settings, Order(intent, "", raw, folder, folder))
+        with report.step(_("Peers")):
+            scale = Scale(
+                peers.native(settings, facts["cpu"]["model"]),
+                ggufs.program(settings, DEFAULT),
+                texts.prepare(settings, folder),
+                facts["threads"]["count"],
+                folder,
+            )
+        weighed = list(_weigh_all(scale, source))
+    print(page(facts, intent.display_name, weighed))
+    figures.require(promises(weighed))
+
+
+def _weigh_all(scale: Scale, source: Path) -> Iterator[Weighed]:
+    """Yield what each file gave, the source first; at most two of them lie on the disk."""
+    with report.step(_("Calibrating")):
+        files = ("-m", source, "-f", scale.texts.calibration, "-o", scale.importance)
+        _native(scale, "llama-imatrix", (*files, "-c", quality.CHUNK))
+        _make(scale, RECIPES[0], source, scale.first)
+    with report.step(SOURCE):
+        yield _weigh(scale, source)
+    for recipe in RECIPES:
+        with report.step(recipe.name):
+            _make(scale, recipe, source, scale.folder / "weights.gguf")
+            yield _weigh(scale, scale.folder / "weights.gguf")
+
+
+def _make(scale: Scale, recipe: Recipe, source: Path, target: Path) -> None:
+    words: list[str] = ["--allow-requantize", *recipe.options]
+    if recipe.calibrated:
+        words += ["--imatrix", str(scale.importance)]
+    ggufs.rewrite(scale.quantizer, words, source, target, recipe.type)
+
+
+def _weigh(scale: Scale, weights: Path) -> Weighed:
+    """Measure one file; its speed and that of Q4_0 take turns."""
+    log = scale.folder / "perplexity.log"
+    chinese, english = (
+        quality.perplexity(scale.native, weights, text, scale.threads, log)
+        for text in (scale.texts.chinese, scale.texts.english)
+    )
+    runs = engines.rounds(
+        {"own": lambda: _speeds(scale, weights), "first": lambda: _speeds(scale, scale.first)},
+        ROUNDS,
+    )
+    return Weighed(weights.stat().st_size, chinese, english, runs["own"], runs["first"])
+
+
+def _speeds(scale: Scale, weights: Path) -> engines.Figures:
+    words = ["-m", str(weights), "-p", str(PREFILL), "-n", str(DECODE), "-r", "1", "-o", "jsonl"]
+    lines = _native(scale, "llama-bench", words).splitlines()
+    prefill, decode = (json.loads(line)["avg_ts"] for line in lines)
+    return {"prefill": prefill, "decode": decode}
+
+
+def _native(scale: Scale, name: str, words: Sequence[str | Path]) -> str:
+    return run([scale.native / name, *words, "-t", str(scale.threads)])
+
+
+def promises(weighed: Sequence[Weighed]) -> list[Promise]:
+    """Return what the best type that is fast enough loses; the source stands first."""
+    source, *made = weighed
+    fast = [each for each in made if each.pace("decode") >= PACE and each.pace("prefill") >= PACE]
+    title = _("perplexity of the best at {pace} of Q4_0's speed or more : the source's")
+    return [
+        Promise(title.format(pace=PACE), min(each.loss(source) for each in fast), high=LOSS),
+    ]
+
+
+def page(facts: Mapping[str, Any], name: str, weighed: Sequence[Weighed]) -> str:
+    """Return everything as Markdown: the machine, the table, the promise."""
+    source = weighed[0]
+    names = (SOURCE, *(recipe.name for recipe in RECIPES))
+    lines = [
+        (
+            title,
+            f"{each.size / 1e6:.0f}",
+            f"{each.chinese:.2f}",
+            f"{each.english:.2f}",
+            f"{each.loss(source):.3f}",
+            f"{each.pace('prefill'):.2f}",
+            f"{each.pace('decode'):.2f}",
+        )
+        for title, each in zip(names, weighed, strict=True)
+    ]
+    heads = [
+        name, "MB", _("perplexity, Chinese"), _("perplexity, English"),
+        _("perplexity : source"), _("prefill : Q4_0"), _("decode : Q4_0"),
+    ]  # fmt: skip
+    return "\n\n".join(
+        (
+            engines.machine(facts, ROUNDS),
+            figures.markdown(heads, lines),
+            figures.verdicts(promises(weighed)),
+        )
+    )
