@@ -25,6 +25,7 @@ ANSWER = (
     *("--max-tokens", "128", "--parallel", "1"),
 )
 CHUNK = "512"  # tokens; the second half of each chunk is scored
+CHUNKS = "64"  # at most
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path)
 
     Raises CommandFailed.
     """
-    options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "-t", str(threads)]
-    run((native / "llama-perplexity", *options), log=log)  # it tells its estimate in its log
+    options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "--chunks", CHUNKS]
+    run(
+        (native / "llama-perplexity", *options, "-t", str(threads)), log=log
+    )  # it tells its estimate in its log
     return estimate(log.read_text(encoding="utf-8"))

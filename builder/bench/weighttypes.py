@@ -26,6 +26,7 @@ from entrypoint.common.language import _
 
 ROUNDS: Final = 3
 PREFILL, DECODE = 512, 64  # tokens
+CHUNKS: Final = "200"  # of the calibrating text, where the vocabulary cuts it into more
 LOSS: Final = 1.03  # how many times the source's perplexity a default type may have
 PACE: Final = 0.95  # how many times Q4_0's speed it must have at least
 
@@ -134,7 +135,7 @@ def _weigh_all(scale: Scale, source: Path) -> Iterator[Weighed]:
     """Yield what each file gave, the source first; at most two of them lie on the disk."""
     with report.step(_("Calibrating")):
         files = ("-m", source, "-f", scale.texts.calibration, "-o", scale.importance)
-        _native(scale, "llama-imatrix", (*files, "-c", quality.CHUNK))
+        _native(scale, "llama-imatrix", (*files, "-c", quality.CHUNK, "--chunks", CHUNKS))
         _make(scale, RECIPES[0], source, scale.first)
     with report.step(SOURCE):
         yield _weigh(scale, source)
