@@ -25,7 +25,7 @@ ANSWER = (
     *("--max-tokens", "128", "--parallel", "1"),
 )
 CHUNK = "512"  # tokens; the second half of each chunk is scored
-CHUNKS = "64"  # at most
+CHUNKS = "32"  # at most
 
 
 @dataclass(frozen=True)
