@@ -24,7 +24,7 @@ SHORT: Final = 20  # characters; what is shorter is a caption more often than pr
 
 
 @dataclass(frozen=True)
-class Texts:
+class Passages:
     """Files of prose: `calibration` in both languages in turn, the other two in one each."""
 
     calibration: Path
@@ -32,21 +32,21 @@ class Texts:
     english: Path
 
 
-def prepare(settings: Settings, folder: Path) -> Texts:
+def prepare(settings: Settings, folder: Path) -> Passages:
     """Write the texts into `folder`; raise DownloadFailure, HashMismatch or DiskFull."""
     for each in store.debs(settings, GROUP):
         deb.extract(each.file, folder / "root")
     book = folder / "root" / PLACE
-    texts = Texts(folder / "calibration.txt", folder / "chinese.txt", folder / "english.txt")
-    _write(texts.calibration, _alternating([_prose(book, each) for each in CALIBRATION]))
-    _write(texts.chinese, _prose(book, CHINESE))
-    _write(texts.english, _prose(book, ENGLISH))
-    return texts
+    passages = Passages(folder / "calibration.txt", folder / "chinese.txt", folder / "english.txt")
+    _write(passages.calibration, _alternating([_prose(book, each) for each in CALIBRATION]))
+    _write(passages.chinese, _prose(book, CHINESE))
+    _write(passages.english, _prose(book, ENGLISH))
+    return passages
 
 
 def paragraphs(page: str) -> list[str]:
     """Return the paragraphs of an HTML page that are long enough to be prose, without markup."""
-    reader = _Reader()
+    reader = _Page()
     reader.feed(page)
     lines = (" ".join(text.split()) for text in reader.paragraphs)
     return [line for line in lines if len(line) >= SHORT]
@@ -67,7 +67,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 
 @dataclass
-class _Reader(HTMLParser):
+class _Page(HTMLParser):
     """Collects the text of every <p>."""
 
     paragraphs: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from builder import up
 from builder.bench import engines, figures, peers, quality, texts
 from builder.bench.figures import Promise
-from builder.bench.texts import Texts
+from builder.bench.texts import Passages
 from builder.models import intents
 from builder.quantizers import Order, ggufs, quantize
 from builder.settings import Settings
@@ -88,7 +88,7 @@ class Scale:
 
     native: Path
     quantizer: Path
-    texts: Texts
+    texts: Passages
     threads: int
     folder: Path
 
