@@ -23,6 +23,8 @@ KINDS: Final = "deployments,services,horizontalpodautoscalers,poddisruptionbudge
 KLOG: Final = re.compile(r"[EWIF]\d{4} ")  # how lines of kubectl's own log begin
 QUEUE: Final = "llmdeploy_queue"  # what the service itself calls the number of requests that wait
 SERVICES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
+WEIGHTS: Final = "/weights"  # where the image of the weights is mounted, if there is one
+PINNED: Final = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 LEAVE: Final = 5  # seconds until every node knows that a pod gets no more requests
 
 
@@ -32,6 +34,7 @@ class K8s(Table):
 
     `service` is the type of the Service; `allow` are CIDRs outside of the namespace that may ask.
     With `queue`, the autoscaler looks at the requests that wait at each replica, not at the CPUs.
+    `weights` is another image, by its digest, whose folder /models takes the place of the image's.
     """
 
     secret: str = ""
@@ -42,6 +45,7 @@ class K8s(Table):
     max_replicas: int = 4
     cpu_percent: int = 70
     queue: int = 0
+    weights: str = ""
 
     def misfits(self) -> Iterator[tuple[str, str]]:
         """Name each key whose value cannot be meant."""
@@ -50,6 +54,7 @@ class K8s(Table):
             "allow": all(map(is_network, self.allow)),
             "cpu_percent": self.cpu_percent > 0,
             "queue": self.queue >= 0,
+            "weights": not self.weights or PINNED.fullmatch(self.weights) is not None,
         }
         yield from ((key, "") for key, is_sensible in fits.items() if not is_sensible)
 
@@ -176,7 +181,7 @@ def _labels(deployment: Deployment) -> dict[str, str]:
 
 def _deployment(deployment: Deployment, image: str) -> dict[str, Any]:
     labels = _labels(deployment)
-    keys, pull_secret = deployment.table(K8s).secret, deployment.table(K8s).pull_secret
+    pull_secret = deployment.table(K8s).pull_secret
     pull = [{"name": pull_secret}] if pull_secret else []
     return {
         "apiVersion": "apps/v1",
@@ -212,26 +217,33 @@ def _deployment(deployment: Deployment, image: str) -> dict[str, Any]:
                             "labelSelector": {"matchLabels": labels},
                         }
                     ],
-                    "volumes": [
-                        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-                        {
-                            "name": "keys",
-                            "secret": {"secretName": keys, "defaultMode": 0o440},
-                        },
-                    ],
+                    "volumes": _volumes(deployment.table(K8s)),
                 },
             },
         },
     }
 
 
+def _volumes(settings: K8s) -> list[dict[str, Any]]:
+    weights = {"reference": settings.weights, "pullPolicy": "IfNotPresent"}
+    return [
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        {"name": "keys", "secret": {"secretName": settings.secret, "defaultMode": 0o440}},
+        *([{"name": "weights", "image": weights}] if settings.weights else []),
+    ]
+
+
 def _container(deployment: Deployment, image: str) -> dict[str, Any]:
     memory = f"{deployment.memory}Mi"
+    weights = [{"name": "weights", "mountPath": WEIGHTS, "readOnly": True}]
+    has_weights = bool(deployment.table(K8s).weights)
+    place = [{"name": "LLMDEPLOY_MODELS", "value": f"{WEIGHTS}/models"}]
     leave = [f"/{PREFIX}/bin/python3", "-c", f"import time; time.sleep({LEAVE})"]
     return {
         "name": "llmdeploy",
         "image": image,
         "args": service.words(deployment, keys=f"{KEYS}/keys"),
+        **({"env": place} if has_weights else {}),
         "ports": [{"name": "http", "containerPort": deployment.port}],
         "resources": {
             "requests": {"cpu": str(deployment.cpus), "memory": memory},
@@ -253,6 +265,7 @@ def _container(deployment: Deployment, image: str) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
             {"name": "keys", "mountPath": KEYS, "readOnly": True},
+            *(weights if has_weights else []),
         ],
     }
 

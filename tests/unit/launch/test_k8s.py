@@ -80,6 +80,31 @@ def test_the_autoscaler_may_look_at_the_queue(described: Deployment, version: st
     assert f"# TYPE {measure['pods']['metric']['name']} gauge" in page
 
 
+@pytest.mark.parametrize("version", ["1.31", "1.37"])  # the first that know such volumes
+def test_the_weights_may_come_from_an_image_of_their_own(
+    described: Deployment, version: str
+) -> None:
+    weights = f"example.com/models@sha256:{'1' * 64}"
+    own = described.having(replace(described.table(K8s), weights=weights))
+    text = k8s.render(own, f"example.com/a@sha256:{'2' * 64}")["deployment.yaml"]
+    deployed = yaml.safe_load(text)
+    kubernetes_validate.validate(deployed, version, strict=True)
+    pod = deployed["spec"]["template"]["spec"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "weights"]
+    assert volume["image"] == {"reference": weights, "pullPolicy": "IfNotPresent"}
+    [container] = pod["containers"]
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "weights"]
+    assert mount["readOnly"]
+    assert container["env"] == [
+        {"name": "LLMDEPLOY_MODELS", "value": f"{mount['mountPath']}/models"}
+    ]
+
+
+@pytest.mark.parametrize("weights", ["example.com/models:latest", "models@sha256:12", "a b"])
+def test_weights_that_are_not_pinned_are_refused(weights: str) -> None:
+    assert [name for name, _why in K8s(secret="s", weights=weights).misfits()] == ["weights"]  # noqa: S106
+
+
 def test_the_autoscaler_never_has_less_room_than_asked_for(described: Deployment) -> None:
     many = k8s.render(replace(described, replicas=9), "a@sha256:1")
     limits = yaml.safe_load(many["autoscaler.yaml"])["spec"]
