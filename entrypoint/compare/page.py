@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent
 PROOFS = 20  # numbers named beside a sentence; report.json has all
-CHARTED = 20  # questions: of more, a bar each shows nothing
+CHARTED = 20  # questions: of more, a bar each shows nothing, and a phone folds their list
 PATTERNS = 6  # how many fills the style sheet tells apart; names stand beside them anyway
 
 
@@ -70,6 +70,7 @@ def _told(report: Report) -> dict[str, object]:
         "title": " / ".join(each.name for each in report.contenders),
         "titled": (titled := _titles()),
         "sections": [each for each in titled.items() if each[0] != "advice" or advised],
+        "many": len(report.questions) > CHARTED,
         "summary": _("Questions compared: {n}").format(n=len(report.questions)),
         "tells": _tells(len(report.questions)),
         "method": tuple(_method(report)),

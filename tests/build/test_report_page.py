@@ -103,6 +103,34 @@ def test_three_models_take_a_phone_fewer_than_eight_screens(show: Show, tmp_path
     assert settings.is_visible()
 
 
+def test_of_many_questions_a_phone_folds_the_list(show: Show, tmp_path: Path) -> None:
+    for name in ("qwen", "smol"):
+        shutil.copytree(COMPARISON / name, tmp_path / name)
+        answers = tmp_path / name / "answers.jsonl"
+        lines = answers.read_text().splitlines(keepends=True)
+        answers.write_text(
+            "".join(
+                line.replace('"id": "', f'"id": "{n}-', 1) if n else line
+                for n in range(15)
+                for line in lines
+            )
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMDEPLOY_LANG", "en")
+        page = show(compare(tmp_path / "report", tmp_path / "qwen", tmp_path / "smol"), PHONE)
+    question = page.locator(".question").last
+    assert not question.is_visible()
+    assert page.evaluate("document.documentElement.scrollHeight") < 8 * PHONE[1]
+    page.evaluate(f"location.hash = '#{question.get_attribute('id')}'")
+    assert question.is_visible()
+    page.evaluate("location.hash = ''")
+    page.get_by_label("Show the questions").check()
+    assert question.is_visible()
+    page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    assert not page.get_by_label("Show the questions").is_visible()
+    assert question.is_visible()
+
+
 def test_print_shows_every_answer_and_keeps_headings_with_their_text(
     pair: Path, show: Show
 ) -> None:
