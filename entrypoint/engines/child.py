@@ -55,8 +55,8 @@ class Child:
         return self._process.pid
 
     def alive(self) -> bool:
-        """Tell whether it runs."""
-        return self._process.poll() is None
+        """Tell whether it runs, and nobody has begun to stop it."""
+        return not self._given_up and self._process.poll() is None
 
     def halted(self) -> bool:
         """Tell whether somebody stopped it with a signal: it is there, and does nothing."""

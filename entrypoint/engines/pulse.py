@@ -24,11 +24,15 @@ class Pulse:
 
     def beats(self) -> bool:
         """Tell whether the engine can be expected to answer."""
-        if not self._child.alive() or self._child.halted():
+        if not self._works():
             return False
         try:
             self._ask()
         except (OSError, http.client.HTTPException):
-            return time.monotonic() - self._heard < self._patience
+            # Whoever gave it up meanwhile is why it did not answer.
+            return self._works() and time.monotonic() - self._heard < self._patience
         self._heard = time.monotonic()
         return True
+
+    def _works(self) -> bool:
+        return self._child.alive() and not self._child.halted()

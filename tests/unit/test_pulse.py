@@ -62,6 +62,14 @@ def test_a_sign_gives_new_time(child: Child) -> None:
         assert pulse.beats()
 
 
+def test_one_that_is_given_up_while_it_is_asked_does_not(child: Child) -> None:
+    def ask() -> None:
+        child.stop()
+        raise ConnectionResetError
+
+    assert not Pulse(child, ask, 600).beats()
+
+
 def test_one_that_is_gone_does_not_and_the_kernel_is_blamed(child: Child) -> None:
     os.kill(child.pid, signal.SIGKILL)
     until(lambda: not child.alive())
