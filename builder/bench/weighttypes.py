@@ -22,6 +22,7 @@ from builder.settings import Settings
 from builder.stage import disk, report, scratch
 from builder.stage.run import run
 from builder.variants import DEFAULT
+from entrypoint.common import gguf
 from entrypoint.common.language import _
 
 ROUNDS: Final = 3
@@ -33,12 +34,16 @@ PACE: Final = 0.95  # how many times Q4_0's speed it must have at least
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to make weights: llama-quantize's type and options; `calibrated` by a text first."""
+    """A way to make weights: llama-quantize's type and options; `calibrated` by a text first.
+
+    A row of the embeddings must be cut into `block` numbers without a rest.
+    """
 
     name: str
     type: str
     options: tuple[str, ...] = ()
     calibrated: bool = True
+    block: int = 32
 
 
 PURE: Final = "--pure"
@@ -51,6 +56,7 @@ RECIPES: Final = (
         "Q4_0, imatrix, embeddings Q6_K",
         "Q4_0",
         (PURE, "--token-embedding-type", "q6_K", "--output-tensor-type", "q6_K"),
+        block=256,
     ),
     Recipe(
         "Q4_0, imatrix, embeddings Q8_0",
@@ -126,23 +132,29 @@ def run_all(settings: Settings, name: str = "") -> None:
                 facts["threads"]["count"],
                 folder,
             )
-        weighed = list(_weigh_all(scale, source))
+        weighed = dict(_weigh_all(scale, source))
     print(page(facts, intent.display_name, weighed))
     figures.require(promises(weighed))
 
 
-def _weigh_all(scale: Scale, source: Path) -> Iterator[Weighed]:
-    """Yield what each file gave, the source first; at most two of them lie on the disk."""
+def fitting(width: int) -> list[Recipe]:
+    """Return the recipes for a model whose embeddings have `width` numbers a row."""
+    return [recipe for recipe in RECIPES if width % recipe.block == 0]
+
+
+def _weigh_all(scale: Scale, source: Path) -> Iterator[tuple[str, Weighed]]:
+    """Yield what each file gave by its name, the source first; two of them lie on the disk."""
+    width = gguf.read(source).get("embedding_length")
     with report.step(_("Calibrating")):
         files = ("-m", source, "-f", scale.texts.calibration, "-o", scale.importance)
         _native(scale, "llama-imatrix", (*files, "-c", quality.CHUNK, "--chunks", CHUNKS))
         _make(scale, RECIPES[0], source, scale.first)
     with report.step(SOURCE):
-        yield _weigh(scale, source)
-    for recipe in RECIPES:
+        yield SOURCE, _weigh(scale, source)
+    for recipe in fitting(width):
         with report.step(recipe.name):
             _make(scale, recipe, source, scale.folder / "weights.gguf")
-            yield _weigh(scale, scale.folder / "weights.gguf")
+            yield recipe.name, _weigh(scale, scale.folder / "weights.gguf")
 
 
 def _make(scale: Scale, recipe: Recipe, source: Path, target: Path) -> None:
@@ -177,9 +189,9 @@ def _native(scale: Scale, name: str, words: Sequence[str | Path]) -> str:
     return run([scale.native / name, *words, "-t", str(scale.threads)])
 
 
-def promises(weighed: Sequence[Weighed]) -> list[Promise]:
+def promises(weighed: Mapping[str, Weighed]) -> list[Promise]:
     """Return what the best type that is fast enough loses; the source stands first."""
-    source, *made = weighed
+    source, *made = weighed.values()
     fast = [each for each in made if each.pace("decode") >= PACE and each.pace("prefill") >= PACE]
     title = _("perplexity of the best at {pace} of Q4_0's speed or more : the source's")
     return [
@@ -187,10 +199,9 @@ def promises(weighed: Sequence[Weighed]) -> list[Promise]:
     ]
 
 
-def page(facts: Mapping[str, Any], name: str, weighed: Sequence[Weighed]) -> str:
+def page(facts: Mapping[str, Any], name: str, weighed: Mapping[str, Weighed]) -> str:
     """Return everything as Markdown: the machine, the table, the promise."""
-    source = weighed[0]
-    names = (SOURCE, *(recipe.name for recipe in RECIPES))
+    source = weighed[SOURCE]
     lines = [
         (
             title,
@@ -201,7 +212,7 @@ def page(facts: Mapping[str, Any], name: str, weighed: Sequence[Weighed]) -> str
             f"{each.pace('prefill'):.2f}",
             f"{each.pace('decode'):.2f}",
         )
-        for title, each in zip(names, weighed, strict=True)
+        for title, each in weighed.items()
     ]
     heads = [
         name, "MB", _("perplexity, Chinese"), _("perplexity, English"),
