@@ -128,13 +128,15 @@ def leave(child: pexpect.spawn[str]) -> int | None:
 def test_a_person_talks_stops_an_answer_and_leaves(
     terminal: Terminal, surroundings: dict[str, str], tmp_path: Path
 ) -> None:
-    child = terminal("--max-tokens", "100", "--session", os.fspath(tmp_path / "talk.json"))
+    child = terminal(*SHORT, "--session", os.fspath(tmp_path / "talk.json"))
     say(child, "Name three colours.")
     child.expect_exact(">>>")
     say(child, "/stats")
     child.expect(r"prompt \d+ tokens, \d+ of them cached; answer \d+ tokens, [\d.]+ a second")
     child.expect_exact(">>>")
 
+    say(child, "/set max_tokens 100")
+    child.expect_exact(">>>")
     say(child, STORY)
     child.expect(r"\w+ \w+ \w+")
     child.sendintr()
@@ -142,6 +144,8 @@ def test_a_person_talks_stops_an_answer_and_leaves(
     child.expect_exact(">>>")
     assert len(conversation.load(tmp_path / "talk.json").turns) == 1
 
+    say(child, "/set max_tokens 16")
+    child.expect_exact(">>>")
     say(child, "Thank you.")
     child.expect_exact(">>>")
     assert leave(child) == 0
