@@ -112,3 +112,9 @@ def test_every_file_that_the_readme_links_to_exists(name: str) -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_chinese_readers_are_sent_to_chinese_pages() -> None:
+    """Links of the README; those between the pages follow the site's own language."""
+    for link in re.findall(r"\]\((docs/[\w/-]+)\.md\)", (ROOT / "README.zh-CN.md").read_text()):
+        assert not (ROOT / f"{link}.zh.md").exists(), link
