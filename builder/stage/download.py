@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ from tenacity import (
 )
 
 from builder.stage import disk, receipt, report
-from entrypoint.common import address, files
+from entrypoint.common import address, certificates, files
 from entrypoint.common.errors import DownloadFailure, HashMismatch
 from entrypoint.common.language import _
 
@@ -313,6 +314,8 @@ def _reason(error: BaseException) -> str:
     """Return the innermost cause: the libraries wrap it several times over."""
     while inner := error.__cause__ or error.__context__:
         error = inner
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message}. {certificates.remedy(error, 'REQUESTS_CA_BUNDLE')}"
     return str(error) or type(error).__name__
 
 

@@ -23,6 +23,7 @@ from weakref import WeakSet
 import msgspec
 from msgspec import Meta, Struct
 
+from entrypoint.common import certificates
 from entrypoint.common.address import parse
 from entrypoint.common.errors import (
     BrokenAnswer,
@@ -203,9 +204,8 @@ class Endpoint:
             connection.request("POST", self._path, json.dumps(body), headers)
             response = connection.getresponse()
         except ssl.SSLCertVerificationError as error:
-            raise self._failure(
-                error.verify_message, _("Name a file of certificates to trust: SSL_CERT_FILE")
-            ) from None
+            remedy = certificates.remedy(error, "SSL_CERT_FILE")
+            raise self._failure(error.verify_message, remedy) from None
         except (OSError, http.client.HTTPException) as error:
             return None, self._failure(_reason(error)), 0.0
         if response.status == http.HTTPStatus.OK:

@@ -23,6 +23,7 @@ import tenacity
 
 from builder.stage import download
 from entrypoint.common.errors import DiskFull, DownloadFailure, HashMismatch
+from tests.certificates import certify
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -384,14 +385,34 @@ def test_without_a_hash_a_page_instead_of_a_file_is_refused(
 @pytest.fixture
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a key and a certificate of this machine, which requests trusts from now on."""
-    path = tmp_path / "tls/both.pem"
-    path.parent.mkdir()
-    subject = ("-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1")
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-x509")
-    command = ["openssl", "req", *kind, *subject, "-keyout", str(path), "-out", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
+    path = certify(tmp_path / "both.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
     return path
+
+
+@pytest.mark.parametrize(("days", "reason"), [(365, "not yet valid"), (-365, "has expired")])
+def test_a_clock_that_is_a_year_off_is_named(
+    serve: Callable[[Server], Server],
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    reason: str,
+) -> None:
+    other = certify(target.with_name("other.pem"), days)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    with pytest.raises(DownloadFailure) as caught:
+        get(target, serve(Server(certificate=other)))
+    assert reason in caught.value.why
+    assert f"This machine's clock says {time.strftime('%Y-%m-%d')}: set it" in caught.value.why
+    assert left(target) == [other.name]
+
+
+def test_a_certificate_that_nobody_trusts_names_the_file_to_give(
+    serve: Callable[[Server], Server], target: Path
+) -> None:
+    with pytest.raises(DownloadFailure) as caught:
+        get(target, serve(Server(certificate=certify(target.with_name("own.pem")))))
+    assert "Name a file of certificates to trust: REQUESTS_CA_BUNDLE" in caught.value.why
 
 
 def test_without_a_hash_a_way_from_https_to_http_is_refused(

@@ -3,10 +3,12 @@
 import itertools
 import json
 import socket
+import ssl
 import threading
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ from entrypoint.engines import endpoint as module
 from entrypoint.engines.endpoint import Endpoint
 from entrypoint.serve.keys import Keys
 from tests import endpoints
+from tests.certificates import certify
 from tests.endpoints import Server, piece
 from tests.served import serving
 
@@ -82,6 +85,25 @@ def test_the_key_comes_from_the_environment(
     server.script = [WHOLE]
     answer(server)
     assert server.asked[0]["key"] == "Bearer sesame"
+
+
+@pytest.mark.parametrize(
+    ("days", "remedy"),
+    [(0, "Name a file of certificates to trust: SSL_CERT_FILE"), (365, "This machine's clock")],
+)
+def test_a_certificate_that_is_not_believed_says_what_helps(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, remedy: str
+) -> None:
+    certificate = certify(tmp_path / "own.pem", days)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    if days:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    secure = server.address.replace("http:", "https:")
+    with pytest.raises(EndpointFailure) as caught:
+        list(Endpoint(secure, "their-model").stream(HELLO, Options()))
+    assert caught.value.next.startswith(remedy)
 
 
 def test_a_server_that_counts_no_tokens_is_counted_by_pieces(server: Server) -> None:
