@@ -27,8 +27,12 @@ def is_terminal() -> bool:
 
 def has_colours() -> bool:
     """Tell whether answers go to a terminal that shows colours, to a person who wants them."""
-    dumb = os.environ.get("TERM", "dumb") == "dumb"
-    return sys.stdout.isatty() and not dumb and not os.environ.get("NO_COLOR")
+    return sys.stdout.isatty() and not _is_dumb() and not os.environ.get("NO_COLOR")
+
+
+def _is_dumb() -> bool:
+    """Tell whether a terminal knows no escape sequences, or does not say which ones."""
+    return os.environ.get("TERM", "dumb") == "dumb"
 
 
 def completer(commands: Mapping[str, Iterable[str] | None]) -> Completer:
@@ -56,8 +60,11 @@ def person(
     """Yield a line editor; the up arrow brings back what was typed, and `earlier` questions.
 
     The tab key completes `commands`, see `completer`. What is typed between two prompts waits for
-    the second one.
+    the second one. A terminal that knows no escape sequences is read line by line.
     """
+    if _is_dumb():
+        yield _plain(pipe(sys.stdin.buffer))
+        return
     # It would ask the terminal where the cursor is, wait for an answer, and warn if none comes.
     os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
     from prompt_toolkit import PromptSession
@@ -93,6 +100,14 @@ def person(
     finally:
         with suppress(termios.error):  # the terminal may be gone
             termios.tcsetattr(keyboard, termios.TCSANOW, before)
+
+
+def _plain(lines: Reader) -> Reader:
+    def read(prompt: str) -> str:
+        print(prompt, end="", file=sys.stderr, flush=True)
+        return lines(prompt)
+
+    return read
 
 
 def pipe(stream: BinaryIO) -> Reader:

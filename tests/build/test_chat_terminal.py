@@ -155,6 +155,21 @@ def test_a_person_talks_stops_an_answer_and_leaves(
     assert left(surroundings) == []
 
 
+def test_a_dumb_terminal_gets_an_answer_without_escape_sequences(
+    terminal: Terminal, surroundings: dict[str, str]
+) -> None:
+    surroundings["TERM"] = "dumb"
+    child = terminal(*SHORT)
+    shown = child.before or ""
+    for line in ("Name three colours.", "/stats"):
+        child.sendline(line)
+        child.expect_exact(">>>")
+        shown += child.before or ""
+    assert re.search("answer .+ a second", shown)
+    assert leave(child) == 0
+    assert "\x1b" not in shown + (child.before or "")
+
+
 def test_ctrl_c_at_the_prompt_says_how_to_leave(terminal: Terminal) -> None:
     child = terminal()
     child.sendintr()
