@@ -22,6 +22,7 @@ LOCKLESS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
 # Why a file cannot be replaced, and perhaps still be written: it is mounted by itself, its folder
 # is another user's or read-only, or its name leaves no room for that of a scratch file.
+W, X = 2, 1  # the bits of a mode for others; those of the group and the owner are above
 IRREPLACEABLE: Final = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
@@ -41,10 +42,30 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise full(path) from None
+        remedy = _("Choose a folder that this user may write; in a container, a mounted one.")
+        if error.errno == errno.EACCES and _may_write(path):
+            remedy = _(
+                "Its mode allows it, so SELinux or AppArmor forbids it; Docker and Podman mark a "
+                "folder for SELinux with :z behind its mount."
+            )
         raise NotWritable(
             _("{path} cannot be written: {reason}.").format(path=path, reason=error.strerror),
-            next=_("Choose a folder that this user may write; in a container, a mounted one."),
+            next=remedy,
         ) from None
+
+
+def _may_write(path: Path) -> bool:
+    """Tell whether modes alone let this user write a file, or make it; root's rights left out."""
+    there, rights = (path, W) if path.exists() else (path.parent, W | X)
+    try:
+        status = there.stat()
+    except OSError:
+        return False
+    if status.st_uid == os.geteuid():
+        rights <<= 6
+    elif status.st_gid in {os.getegid(), *os.getgroups()}:
+        rights <<= 3
+    return status.st_mode & rights == rights
 
 
 def text(path: Path) -> str:

@@ -13,6 +13,7 @@ from entrypoint.common import files
 from entrypoint.common.errors import NotWritable
 
 PYTHON = sys.executable
+FORBIDDEN = Path(__file__).parents[1] / "forbidden.py"
 LOCKLESS = Path(__file__).parents[1] / "lockless.py"
 
 
@@ -127,3 +128,22 @@ def test_a_lock_that_another_has_is_not_taken_for_a_missing_one(tmp_path: Path) 
         with pytest.raises(BlockingIOError) as caught:
             files.lock(second, path, wait=False)
     assert caught.value.errno == errno.EAGAIN
+
+
+@pytest.mark.parametrize("content", [None, b"old"])
+def test_who_may_write_by_mode_and_is_forbidden_to_is_told_by_whom(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "answers"
+    if content:
+        path.write_bytes(content)
+    write = (
+        "import pathlib; from entrypoint.common import files; "
+        f"files.write(pathlib.Path({str(path)!r}), b'new')"
+    )
+    done = subprocess.run(
+        [PYTHON, FORBIDDEN, PYTHON, "-c", write], capture_output=True, text=True, check=False
+    )
+    assert "answers cannot be written: Permission denied." in done.stderr
+    assert "SELinux or AppArmor forbids it" in done.stderr
+    assert (path.read_bytes() if content else None) == content
