@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from entrypoint.common.errors import Failure
 from entrypoint.common.language import _
 from entrypoint.engines import Message
-from entrypoint.serve import fields, journal, metrics, openapi, problems, wire
+from entrypoint.serve import fields, journal, metrics, objects, openapi, problems, wire
 from entrypoint.serve.embeddings import EmbeddingsReply, EmbeddingsRequest
 from entrypoint.serve.front import ANY, Front
 from entrypoint.serve.hosts import Hosts
@@ -56,7 +56,7 @@ class Routes:
         self._services = {service.model.name: service for service in services}
         self._keys, self._limits, self._front = keys, limits, front
         aliases = [_card(services[0], name) for name in front.aliases if name != ANY]
-        self._models = wire.ModelList([*map(_card, services), *aliases])
+        self._models = objects.ModelList([*map(_card, services), *aliases])
 
     def all(self) -> list[BaseRoute]:
         """Return the routes, each with its method."""
@@ -124,13 +124,13 @@ class Routes:
 
     async def health(self, _request: Request) -> Response:
         """Tell that the program runs."""
-        return _json(wire.State("alive"))
+        return _json(objects.State("alive"))
 
     async def ready(self, _request: Request) -> Response:
         """Tell whether every model is loaded, and works: an engine is listened to for a second."""
         states = {name: await asyncio.to_thread(each.look) for name, each in self._services.items()}
         ready = set(states.values()) == {"ready"}
-        return _json(wire.State("ready" if ready else "loading", states), 200 if ready else 503)
+        return _json(objects.State("ready" if ready else "loading", states), 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Tell Prometheus how it goes."""
@@ -308,9 +308,9 @@ async def _gone(request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-def _card(service: Service, alias: str = "") -> wire.ModelCard:
+def _card(service: Service, alias: str = "") -> objects.ModelCard:
     model = service.model
-    return wire.ModelCard(
+    return objects.ModelCard(
         alias or model.name, CREATED, "llmdeploy", service.context, model.display_name
     )
 

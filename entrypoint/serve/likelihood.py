@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from entrypoint.engines import ScoredToken
-from entrypoint.serve import wire
+from entrypoint.serve import objects
 
 
-def of_chat(tokens: Sequence[ScoredToken]) -> wire.ChatScores | None:
+def of_chat(tokens: Sequence[ScoredToken]) -> objects.ChatScores | None:
     """Return the scores of a piece of a chat, None where there are none."""
     if not tokens:
         return None
-    return wire.ChatScores(
+    return objects.ChatScores(
         [
-            wire.TokenScore(
+            objects.TokenScore(
                 *_likely(token.data, token.logprob or 0.0),
-                [wire.TopToken(*_likely(*each)) for each in token.top],
+                [objects.TopToken(*_likely(*each)) for each in token.top],
             )
             for token in tokens
         ]
     )
 
 
-def of_text(tokens: Sequence[ScoredToken], offset: int) -> wire.TextScores | None:
+def of_text(tokens: Sequence[ScoredToken], offset: int) -> objects.TextScores | None:
     """Return the scores of a piece of a text that begins at character `offset` of it."""
     if not tokens:
         return None
-    texts = wire.TextScores([], [], [], [])
+    texts = objects.TextScores([], [], [], [])
     data = b""
     for token in tokens:
         texts.tokens.append(_named(token.data))

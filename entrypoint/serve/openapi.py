@@ -9,7 +9,7 @@ import msgspec
 
 import entrypoint
 from entrypoint.common.language import _
-from entrypoint.serve import embeddings, fields, messages, responses, wire
+from entrypoint.serve import embeddings, fields, messages, objects, responses, wire
 
 COMPONENTS = "#/components/schemas/{name}"
 KEYED: list[dict[str, list[str]]] = [
@@ -22,11 +22,11 @@ KEYED: list[dict[str, list[str]]] = [
 def document() -> bytes:
     """Return the document as JSON."""
     types = (
-        wire.ChatRequest, wire.ChatCompletion, wire.ChatChunk, wire.CompletionRequest,
-        wire.Completion, wire.ModelList, wire.ModelCard, wire.State, wire.Error,
+        wire.ChatRequest, objects.ChatCompletion, objects.ChatChunk, wire.CompletionRequest,
+        objects.Completion, objects.ModelList, objects.ModelCard, objects.State, objects.Error,
         responses.ResponsesRequest, responses.InputItem, messages.MessagesRequest,
         messages.CountRequest, messages.TokenCount, embeddings.EmbeddingsRequest,
-        embeddings.EmbeddingList, wire.AnthropicError,
+        embeddings.EmbeddingList, objects.AnthropicError,
     )  # fmt: skip
     references, components = msgspec.json.schema_components(types, ref_template=COMPONENTS)
     lists = (kind for inside in fields.INSIDE.values() for kind in inside.values())
@@ -44,8 +44,8 @@ def document() -> bytes:
     def operation(name: str, said: str, **rest: Any) -> dict[str, Any]:
         return {"operationId": name, "summary": said, **rest}
 
-    error = answer(wire.Error, _("What is wrong, in OpenAI's error shape."))
-    theirs = answer(wire.AnthropicError, _("What is wrong, in Anthropic's error shape."))
+    error = answer(objects.Error, _("What is wrong, in OpenAI's error shape."))
+    theirs = answer(objects.AnthropicError, _("What is wrong, in Anthropic's error shape."))
 
     def asking(name: str, said: str, body: type, whole: type, *event: type) -> dict[str, Any]:
         # Each event's data is JSON, but for the last one, which is [DONE].
@@ -80,14 +80,14 @@ def document() -> bytes:
                 "chat",
                 _("Answer a conversation"),
                 wire.ChatRequest,
-                wire.ChatCompletion,
-                wire.ChatChunk,
+                objects.ChatCompletion,
+                objects.ChatChunk,
             )
         },
         "/v1/completions": {
             "post": asking(
                 "complete", _("Go on with a text"), wire.CompletionRequest,
-                wire.Completion, wire.Completion,
+                objects.Completion, objects.Completion,
             )
         },
         "/v1/embeddings": {
@@ -116,14 +116,17 @@ def document() -> bytes:
         },
         "/v1/models": {
             "get": {
-                **reading("models", _("List the models"), wire.ModelList, **{"401": error}),
+                **reading("models", _("List the models"), objects.ModelList, **{"401": error}),
                 "security": KEYED,
             }
         },
         "/v1/models/{name}": {
             "get": {
                 **reading(
-                    "model", _("Describe one model"), wire.ModelCard, **{"401": error, "404": error}
+                    "model",
+                    _("Describe one model"),
+                    objects.ModelCard,
+                    **{"401": error, "404": error},
                 ),
                 "security": KEYED,
                 "parameters": [
@@ -136,11 +139,11 @@ def document() -> bytes:
                 ],
             }
         },
-        "/health": {"get": reading("health", _("Whether the program runs"), wire.State)},
+        "/health": {"get": reading("health", _("Whether the program runs"), objects.State)},
         "/ready": {
             "get": reading(
-                "ready", _("Whether the models are loaded"), wire.State,
-                **{"503": answer(wire.State, _("Not yet"))},
+                "ready", _("Whether the models are loaded"), objects.State,
+                **{"503": answer(objects.State, _("Not yet"))},
             )
         },
         "/metrics": {

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from entrypoint.common.errors import Failure, MessageTooLong, NotEnoughMemoryLeft, NotSupported
 from entrypoint.common.language import _
-from entrypoint.serve import wire
+from entrypoint.serve import objects
 
 # What the API calls an engine's options, where they differ.
 FIELDS = {"schema": "response_format", "template": "chat_template_kwargs", "embeddings": "model"}
@@ -50,15 +50,15 @@ class Problem(Exception):
         kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
         named = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
         return msgspec.json.encode(
-            wire.Error(wire.ErrorDetails(self.message, named, self.param, self.code))
+            objects.Error(objects.ErrorDetails(self.message, named, self.param, self.code))
         )
 
     @property
-    def anthropic(self) -> wire.AnthropicError:
+    def anthropic(self) -> objects.AnthropicError:
         """The error as Anthropic's API has it."""
         kind = "invalid_request_error" if self.status < 500 else "api_error"  # noqa: PLR2004
         named = ANTHROPIC.get(self.status, kind)
-        return wire.AnthropicError(wire.AnthropicDetails(named, self.message))
+        return objects.AnthropicError(objects.AnthropicDetails(named, self.message))
 
     def response(self, path: str) -> Response:
         """Return it as the answer to a request for what is at `path`."""

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from entrypoint.common.errors import EngineCrashed, MessageTooLong
 from entrypoint.common.language import _
 from entrypoint.engines import Options, Prompt, ScoredToken, Texts, Usage, joined, scores
-from entrypoint.serve import adherence, journal, likelihood, metrics, problems, wire
+from entrypoint.serve import adherence, journal, likelihood, metrics, objects, problems, wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.problems import Problem
 from entrypoint.serve.service import Answering, Service
@@ -262,21 +262,23 @@ class ChatReply(GeneratedReply):
         choices = []
         for index, (text, usage) in enumerate(zip(texts, usages, strict=True)):
             parts = [*self._speeches[index].feed(str(text)), *self._speeches[index].end()]
-            calls = [wire.call(part) for part in parts if isinstance(part, FunctionCall)]
+            calls = [objects.call(part) for part in parts if isinstance(part, FunctionCall)]
             words = "".join(part.text for part in parts if isinstance(part, Words))
             thought = "".join(part.text for part in parts if isinstance(part, Thought))
-            said = wire.Said(
+            said = objects.Said(
                 None if calls and not words else words,
                 reasoning_content=thought or msgspec.UNSET,
                 tool_calls=calls or msgspec.UNSET,
             )
-            reason: wire.Reason = "tool_calls" if calls else usage.finish_reason
-            choices.append(wire.ChatChoice(said, reason, index, likelihood.of_chat(scores(text))))
-        return wire.ChatCompletion(**self.head, choices=choices, usage=_cost(usages))
+            reason: objects.Reason = "tool_calls" if calls else usage.finish_reason
+            choices.append(
+                objects.ChatChoice(said, reason, index, likelihood.of_chat(scores(text)))
+            )
+        return objects.ChatCompletion(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
         """Return the events that tell who speaks."""
-        return [self._chunk(n, wire.Delta("assistant", "")) for n in range(len(self.questions))]
+        return [self._chunk(n, objects.Delta("assistant", "")) for n in range(len(self.questions))]
 
     def piece(self, index: int, text: str) -> list[msgspec.Struct]:
         """Return the events of a piece; its scores come with what is shown next."""
@@ -286,30 +288,30 @@ class ChatReply(GeneratedReply):
     def ending(self, index: int, usage: Usage) -> list[msgspec.Struct]:
         """Return what was held back, and why the answer ended."""
         rest = [self._part(index, part) for part in self._speeches[index].end()]
-        reason: wire.Reason = "tool_calls" if self._called[index] else usage.finish_reason
-        return [*rest, self._chunk(index, wire.Delta(), reason)]
+        reason: objects.Reason = "tool_calls" if self._called[index] else usage.finish_reason
+        return [*rest, self._chunk(index, objects.Delta(), reason)]
 
     def closing(self, usages: Sequence[Usage]) -> list[msgspec.Struct]:
         """Return what the answers cost, if the client wants to know."""
         if not self.request.wants_usage:
             return []
-        return [wire.ChatChunk(**self.head, choices=[], usage=_cost(usages))]
+        return [objects.ChatChunk(**self.head, choices=[], usage=_cost(usages))]
 
-    def _part(self, index: int, part: Part) -> wire.ChatChunk:
+    def _part(self, index: int, part: Part) -> objects.ChatChunk:
         match part:
             case Thought():
-                return self._chunk(index, wire.Delta(reasoning_content=part.text))
+                return self._chunk(index, objects.Delta(reasoning_content=part.text))
             case Words():
-                return self._chunk(index, wire.Delta(content=part.text))
+                return self._chunk(index, objects.Delta(content=part.text))
         number, self._called[index] = self._called[index], self._called[index] + 1
-        return self._chunk(index, wire.Delta(tool_calls=[wire.call(part, number)]))
+        return self._chunk(index, objects.Delta(tool_calls=[objects.call(part, number)]))
 
     def _chunk(
-        self, index: int, delta: wire.Delta, reason: wire.Reason | None = None
-    ) -> wire.ChatChunk:
+        self, index: int, delta: objects.Delta, reason: objects.Reason | None = None
+    ) -> objects.ChatChunk:
         tokens, self._untold[index] = self._untold[index], []
-        choice = wire.ChunkChoice(delta, reason, index, likelihood.of_chat(tokens))
-        return wire.ChatChunk(**self.head, choices=[choice])
+        choice = objects.ChunkChoice(delta, reason, index, likelihood.of_chat(tokens))
+        return objects.ChatChunk(**self.head, choices=[choice])
 
 
 class TextReply(GeneratedReply):
@@ -325,7 +327,7 @@ class TextReply(GeneratedReply):
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> msgspec.Struct:
         """Return all that is answered."""
         choices = [
-            wire.TextChoice(
+            objects.TextChoice(
                 self._echo(index) + text,
                 usage.finish_reason,
                 index,
@@ -333,7 +335,7 @@ class TextReply(GeneratedReply):
             )
             for index, (text, usage) in enumerate(zip(texts, usages, strict=True))
         ]
-        return wire.Completion(**self.head, choices=choices, usage=_cost(usages))
+        return objects.Completion(**self.head, choices=choices, usage=_cost(usages))
 
     def opening(self) -> list[msgspec.Struct]:
         """Return the prompts, if the client wants them: a text begins with its first piece."""
@@ -355,7 +357,7 @@ class TextReply(GeneratedReply):
         """Return what the texts cost, if the client wants to know."""
         if not self.request.wants_usage:
             return []
-        return [wire.Completion(**self.head, choices=[], usage=_cost(usages))]
+        return [objects.Completion(**self.head, choices=[], usage=_cost(usages))]
 
     def _echo(self, index: int) -> str:
         """Return what is sent back of the prompt, "" where the engine does that."""
@@ -363,12 +365,12 @@ class TextReply(GeneratedReply):
         return str(prompt) if self.request.echo and not options.echo else ""
 
     def _completion(
-        self, index: int, text: str, reason: wire.Reason | None = None
-    ) -> wire.Completion:
+        self, index: int, text: str, reason: objects.Reason | None = None
+    ) -> objects.Completion:
         tokens = likelihood.of_text(scores(text), self._lengths[index])
         self._lengths[index] += len(text)
-        choice = wire.TextChoice(str(text), reason, index, tokens)
-        return wire.Completion(**self.head, choices=[choice])
+        choice = objects.TextChoice(str(text), reason, index, tokens)
+        return objects.Completion(**self.head, choices=[choice])
 
 
 async def _merged(answerings: Sequence[Answering]) -> AsyncIterator[tuple[int, str | None]]:
@@ -416,8 +418,10 @@ def _usage(answering: Answering) -> Usage:
     return answering.usage
 
 
-def _cost(usages: Sequence[Usage]) -> wire.CompletionUsage:
+def _cost(usages: Sequence[Usage]) -> objects.CompletionUsage:
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
     cached = sum(usage.cached_tokens for usage in usages)
-    return wire.CompletionUsage(prompt, completion, prompt + completion, wire.PromptDetails(cached))
+    return objects.CompletionUsage(
+        prompt, completion, prompt + completion, objects.PromptDetails(cached)
+    )

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from entrypoint.common.language import _
 from entrypoint.engines import Prompt, ScoredToken, Usage, scores
-from entrypoint.serve import likelihood, wire
+from entrypoint.serve import likelihood, objects, wire
 from entrypoint.serve.blocks import Block, BlockReply, Event
 from entrypoint.serve.limits import MESSAGES, TOOLS, Limits
 from entrypoint.serve.problems import Problem
@@ -336,7 +336,7 @@ def _id(block: Block) -> str:
     return f"{kinds[block.kind]}_{block.id}"
 
 
-def _scores(tokens: Sequence[ScoredToken]) -> list[wire.TokenScore]:
+def _scores(tokens: Sequence[ScoredToken]) -> list[objects.TokenScore]:
     told = likelihood.of_chat(tokens)
     return told.content if told else []
 

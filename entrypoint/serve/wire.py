@@ -1,4 +1,4 @@
-"""The shapes that travel: requests and answers of OpenAI's API, as far as this server keeps it.
+"""What clients send: the requests of OpenAI's API, as far as this server keeps it.
 
 From these types come the validation, the JSON and the OpenAPI document. One rule for what they do
 not name: a value that says nothing (null, false, "", [], {}) never is an error, whatever its field
@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field, json, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, json, to_builtins
 
 from entrypoint.common.catalog import ENDLESS
 from entrypoint.common.language import _
 from entrypoint.engines import Message, Options, Tokens
-from entrypoint.serve import calls, speech
+from entrypoint.serve import calls
 from entrypoint.serve.limits import CHOICES, MESSAGES, SCHEMA, TOOLS
 from entrypoint.serve.speech import Speech
 from entrypoint.serve.vetting import vet
@@ -445,193 +445,3 @@ class CompletionRequest(GenerationRequest, kw_only=True):
         """Return how to sample the answer; what the engine alone can send back is asked of it."""
         echo = bool(self.echo) and (self._scored or not isinstance(self.prompts[0], str))
         return replace(super().options(default, most), echo=echo, suffix=self.suffix or None)
-
-
-class PromptDetails(Struct):
-    """What of a prompt was already in the cache."""
-
-    cached_tokens: int
-
-
-class CompletionUsage(Struct):
-    """Tokens read and written."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-
-
-Reason: TypeAlias = Literal["stop", "length", "tool_calls"]
-
-
-class TopToken(Struct):
-    """A token in words, the natural logarithm of its likelihood, and its UTF-8."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenScore(TopToken):
-    """A token of an answer, and the likeliest ones of its place."""
-
-    top_logprobs: list[TopToken]
-
-
-class ChatScores(Struct):
-    """The tokens of an answer, or of a piece of it."""
-
-    content: list[TokenScore]
-    refusal: None = None
-
-
-class TextScores(Struct):
-    """The tokens of a text, or of a piece of it, in lists of one length."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
-
-
-def call(part: speech.FunctionCall, index: int | None = None) -> ToolCall:
-    """Return a call as it travels; in a stream it has its `index` among the answer's calls."""
-    named = Called(part.name, part.arguments)
-    return ToolCall(part.id, named, index=UNSET if index is None else index)
-
-
-class Said(Struct):
-    """The whole answer to a chat."""
-
-    content: str | None
-    role: Literal["assistant"] = "assistant"
-    refusal: None = None
-    reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCall] | UnsetType = UNSET
-
-
-class ChatChoice(Struct):
-    """One of the answers to a chat."""
-
-    message: Said
-    finish_reason: Reason
-    index: int = 0
-    logprobs: ChatScores | None = None
-
-
-class ChatCompletion(Struct, kw_only=True):
-    """Answer of POST /v1/chat/completions."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: CompletionUsage
-    system_fingerprint: str
-    object: Literal["chat.completion"] = "chat.completion"
-
-
-class Delta(Struct):
-    """What a chunk adds to the answer."""
-
-    role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-    reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCall] | UnsetType = UNSET
-
-
-class ChunkChoice(Struct):
-    """One of the answers, in a chunk."""
-
-    delta: Delta
-    finish_reason: Reason | None = None
-    index: int = 0
-    logprobs: ChatScores | None = None
-
-
-class ChatChunk(Struct, kw_only=True):
-    """One event of a streamed chat."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: CompletionUsage | UnsetType | None = UNSET
-    system_fingerprint: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-
-
-class TextChoice(Struct):
-    """One of the completed texts."""
-
-    text: str
-    finish_reason: Reason | None = None
-    index: int = 0
-    logprobs: TextScores | None = None
-
-
-class Completion(Struct, kw_only=True):
-    """Answer of POST /v1/completions, and one event of it streamed."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[TextChoice]
-    usage: CompletionUsage | UnsetType | None = UNSET
-    system_fingerprint: str
-    object: Literal["text_completion"] = "text_completion"
-
-
-class ModelCard(Struct):
-    """One model that is served."""
-
-    id: str
-    created: int
-    owned_by: str
-    context: int
-    display_name: str
-    object: Literal["model"] = "model"
-
-
-class ModelList(Struct):
-    """Answer of GET /v1/models."""
-
-    data: list[ModelCard]
-    object: Literal["list"] = "list"
-
-
-class ErrorDetails(Struct):
-    """What went wrong; `param` is the field that is to blame."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class Error(Struct):
-    """The body of every answer that is not a success."""
-
-    error: ErrorDetails
-
-
-class AnthropicDetails(Struct):
-    """What went wrong, in Anthropic's words."""
-
-    type: str
-    message: str
-
-
-class AnthropicError(Struct):
-    """The same, as /v1/messages tells it."""
-
-    error: AnthropicDetails
-    type: Literal["error"] = "error"
-
-
-class State(Struct):
-    """Answer of /health and /ready."""
-
-    status: str
-    models: dict[str, str] = field(default_factory=dict)
