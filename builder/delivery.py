@@ -116,9 +116,9 @@ def _environment(settings: Settings) -> Work:
 
 
 def _weights(settings: Settings, intent: Intent) -> Work:
-    wanted = quantizer(settings.engine).known_type(intent.quantization)
+    weight_type = quantizer(settings.engine).known_type(intent.quantization)
     record = settings.ready_dir / intent.name / "receipt.json"
-    return record, [quantize.inputs(settings, intent, wanted)]
+    return record, [quantize.inputs(settings, intent, weight_type)]
 
 
 def _deliver(settings: Settings, work: Work) -> bool:

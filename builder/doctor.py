@@ -93,13 +93,13 @@ def _measured(settings: Settings, model: catalog.Model) -> float:
         program = up.on_host(settings)
         with report.step(_("Measuring {name}").format(name=model.name)):
             words = ("bench", "--model", model.name, "--seconds", str(SECONDS), "--json")
-            told = json.loads(run([*program.argv, *words], env=program.env))
+            figures = json.loads(run([*program.argv, *words], env=program.env))
     except StageMissing:
         return 0.0
     except Failure as failure:
         report.say(failure.what)
         return 0.0
-    return float(told["paces"][0]["rate"])
+    return float(figures["paces"][0]["rate"])
 
 
 def _models(rows: Sequence[Prospect], available: int | None) -> list[tuple[str, ...]]:

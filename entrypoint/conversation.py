@@ -45,9 +45,9 @@ class Conversation:
         `count` counts tokens. Raises MessageTooLong, and forgets nothing, if the question alone
         fills the context.
         """
-        kept = self.turns
-        while (tokens := count(self._messages(kept, question))) + answer > context and kept:
-            kept = kept[1:]
+        turns = self.turns
+        while (tokens := count(self._messages(turns, question))) + answer > context and turns:
+            turns = turns[1:]
         if tokens >= context:
             raise MessageTooLong(
                 _("The message has {tokens} tokens; the model's context has {context}.").format(
@@ -55,9 +55,9 @@ class Conversation:
                 ),
                 next=_("Use a shorter message."),
             )
-        gone = len(self.turns) - len(kept)
+        gone = len(self.turns) - len(turns)
         self.forgotten += self.turns[:gone]
-        self.turns = kept
+        self.turns = turns
         return gone
 
     def save(self, path: Path) -> None:

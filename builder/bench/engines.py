@@ -130,8 +130,8 @@ def _prepare(
 
 def ours(program: up.Program) -> Figures:
     """Return what the program does with its engine: a first token, speeds, memory in MiB."""
-    typed = PLAN["question"] + "\n"
-    chat = watch([*program.argv, "chat", *LIMIT], env=program.env, typed=typed)
+    question = PLAN["question"] + "\n"
+    chat = watch([*program.argv, "chat", *LIMIT], env=program.env, typed=question)
     measures = json.loads(run(_script(program, "ours.py"), env=program.env))
     return {"first": chat.first, "memory": measures["memory"], **_speeds(measures)}
 

@@ -54,7 +54,7 @@ def run_all(settings: Settings) -> None:
         (builds / "llmdeploy.toml").write_text(SETTINGS)
         (builds / "deploy.toml").write_text(DESCRIPTION)
         with report.step(_("From nothing to the first answer, all made here")):
-            made = start(builds, {"LLMDEPLOY_MIRROR": ""})
+            first = start(builds, {"LLMDEPLOY_MIRROR": ""})
         for words in (["lock", "--built"], ["export", "--mirror", "--output", folder]):
             run(["./llmdeploy", *words], cwd=builds, env=_variables(builds))
         shutil.copytree(builds, downloads, ignore=shutil.ignore_patterns(".venv", "dist", "cache"))
@@ -63,7 +63,7 @@ def run_all(settings: Settings) -> None:
             _served(folder) as address,
         ):
             delivered = start(downloads, {"LLMDEPLOY_MIRROR": address})
-    print(table(made, delivered))
+    print(table(first, delivered))
 
 
 def start(checkout: Path, variables: Mapping[str, str]) -> Start:

@@ -56,10 +56,10 @@ def listing(source: Source) -> list[ModelFile]:
             from modelscope_hub.config import HubConfig
 
             with _modelscope():
-                found = HubApi(HubConfig()).list_repo_files(repository, "model", revision=revision)
+                names = HubApi(HubConfig()).list_repo_files(repository, "model", revision=revision)
             return [
                 ModelFile(each.path, each.size, each.sha256 or "")
-                for each in found
+                for each in names
                 if not each.is_dir
             ]
         case HuggingFace():

@@ -41,8 +41,8 @@ def question(row: Mapping[str, Any]) -> Question:
 
 def answer(row: Mapping[str, Any]) -> str | None:
     """Return the answer without its thought; None if the talk ends without one."""
-    said = [each for each in row["messages"] if each.get("role") == "assistant"]
-    return _text(said[-1]).strip() if said else None
+    replies = [each for each in row["messages"] if each.get("role") == "assistant"]
+    return _text(replies[-1]).strip() if replies else None
 
 
 def _points(target: str) -> Iterator[Point]:

@@ -203,7 +203,7 @@ def _ask_all(respondents: Sequence[Respondent], listed: Sequence[Question], stor
     tasks = [
         [(run, each) for run in respondent.runs for each in listed] for respondent in respondents
     ]
-    kept = [
+    answers = [
         {
             number: answer
             for number, (run, question) in enumerate(each)
@@ -211,14 +211,14 @@ def _ask_all(respondents: Sequence[Respondent], listed: Sequence[Question], stor
         }
         for each in tasks
     ]
-    count, total = sum(map(len, kept)), sum(map(len, tasks))
+    count, total = sum(map(len, answers)), sum(map(len, tasks))
     if count == total:
         say(_("{path} has all {count} answers.").format(path=store.folder, count=count))
     elif count:
         say(_("{path} has {count} of the answers already.").format(path=store.folder, count=count))
     broken = 0
     progress = Progress(total - count)
-    for respondent, every, known in zip(respondents, tasks, kept, strict=True):
+    for respondent, every, known in zip(respondents, tasks, answers, strict=True):
         page = Page(progress, _headings(respondent, len(listed), alone=len(respondents) == 1))
         for number, answer in known.items():
             page.add(number, _printed(answer))

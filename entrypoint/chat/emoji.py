@@ -24,12 +24,12 @@ class FirstCodePoints(Processor):
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         """Return what is shown, and which place in it is which in what was typed."""
-        typed = explode_text_fragments(transformation_input.fragments)
-        text = "".join(fragment[1] for fragment in typed)
+        fragments = explode_text_fragments(transformation_input.fragments)
+        text = "".join(fragment[1] for fragment in fragments)
         hidden = {at for match in FOLLOWING.finditer(text) for at in range(*match.span())}
-        shown = [at for at in range(len(text) + 1) if at not in hidden]
+        visible = [at for at in range(len(text) + 1) if at not in hidden]
         return Transformation(
-            [(typed[at][0], text[at].translate(FLAGS)) for at in shown[:-1]],
-            source_to_display=lambda at: bisect_left(shown, at),
-            display_to_source=lambda at: shown[min(at, len(shown) - 1)],
+            [(fragments[at][0], text[at].translate(FLAGS)) for at in visible[:-1]],
+            source_to_display=lambda at: bisect_left(visible, at),
+            display_to_source=lambda at: visible[min(at, len(visible) - 1)],
         )

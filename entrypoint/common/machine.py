@@ -137,10 +137,10 @@ def require_memory(
         if beside + need(each, parallel, context) <= budget.available
     ][:1]
     if budget.limit is not None and (budget.total is None or beside + needed <= budget.total):
-        taken = max(0, budget.limit - budget.available)
+        use = max(0, budget.limit - budget.available)
         ways.append(
             _("Give the container more: docker run -m {mebibytes}m").format(
-                mebibytes=-(-(beside + needed + taken) // STEP) * STEP // 2**20
+                mebibytes=-(-(beside + needed + use) // STEP) * STEP // 2**20
             )
         )
     raise NotEnoughMemory(

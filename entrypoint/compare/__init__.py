@@ -109,23 +109,25 @@ def run(arguments: Namespace) -> None:
         say(note)
     compared, passed_over = contenders.share(entries, _known(arguments.questions, entries))
     names = [entry.name for entry in entries]
-    kept = Verdicts(arguments.output / VERDICTS)
-    judge = _judge(arguments, kept) if arguments.judge else None
+    store = Verdicts(arguments.output / VERDICTS)
+    judge = _judge(arguments, store) if arguments.judge else None
     with files.writing(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.annotate:
         compared = _annotated(arguments.annotate, compared, names)
     verdicts, judging = _judged(judge, compared, names)
     dimensions = scores.dimensions(compared, names, verdicts)
-    shown = tuple(contenders.contender(each, compared, prices.get(each.place)) for each in entries)
+    entrants = tuple(
+        contenders.contender(each, compared, prices.get(each.place)) for each in entries
+    )
     _write(
         arguments.output,
         Report(
             schema=SCHEMA,
-            contenders=shown,
+            contenders=entrants,
             dimensions=dimensions,
             questions=compared,
-            findings=advice.findings(shown, dimensions, compared),
+            findings=advice.findings(entrants, dimensions, compared),
             judging=judging,
             notes=(
                 *notes,
@@ -140,11 +142,11 @@ def run(arguments: Namespace) -> None:
 def _known(path: Path | None, entries: Sequence[Entry]) -> tuple[Question, ...]:
     """Return the questions of a list; of ours, without one, those of which any was answered."""
     lists = [questions.load(each) for each in ([path] if path else questions.LISTS.values())]
-    asked = {key for entry in entries for key in entry.answers}
+    keys = {key for entry in entries for key in entry.answers}
     return tuple(
         question
         for listed in lists
-        if path or any((each.id, each.asks) in asked for each in listed)
+        if path or any((each.id, each.asks) in keys for each in listed)
         for question in listed
     )
 
@@ -204,8 +206,8 @@ def _judged(
         for verdict in judge.hear(compared, names):
             verdicts.append(verdict)
             if sys.stderr.isatty():
-                told = _("Verdicts: {n}").format(n=len(verdicts))
-                print(f"\r{told}", end="", file=sys.stderr, flush=True)
+                progress = _("Verdicts: {n}").format(n=len(verdicts))
+                print(f"\r{progress}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     return verdicts, scores.judging(verdicts, judge.name, judge.reused, compared, names)

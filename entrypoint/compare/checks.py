@@ -98,14 +98,16 @@ def _all(question: Question, answer: Answer) -> Iterator[Check]:
         verdict = program(question.checker, text)
         yield _made("program", _("The program does it."), *verdict, question.dimensions)
     if question.right:
-        told = _("It chooses {letters}.").format(letters=question.right)
+        expectation = _("It chooses {letters}.").format(letters=question.right)
         verdict = choice(question.right, question.choices, text)
-        yield _made("choice", told, *verdict, question.dimensions)
+        yield _made("choice", expectation, *verdict, question.dimensions)
     if question.format == "code":
         yield _made("format", _("It has a block of code."), *_block(answer), FORM)
     if question.language:
-        told = _("It is in Chinese.") if question.language == "zh" else _("It is in English.")
-        yield _made("language", told, *language(question.language, text), FORM)
+        expectation = (
+            _("It is in Chinese.") if question.language == "zh" else _("It is in English.")
+        )
+        yield _made("language", expectation, *language(question.language, text), FORM)
     yield _made("repetition", _("It does not go round in circles."), *repetition(text), FORM)
     yield _made("whole", _("It is whole."), *whole(text, answer.finish_reason), FORM)
 
@@ -170,10 +172,10 @@ def choice(right: str, choices: Sequence[str], text: str) -> tuple[bool | None, 
         ALONE.findall(text),
         [letter for letter, each in zip(letters, choices, strict=True) if each in text],
     )
-    told = (
+    candidates = (
         {"".join(sorted(set(CHOSEN.findall(each)) & {*letters})) for each in way} for way in ways
     )
-    named = next((each for some in told if (each := some - {""})), set())
+    named = next((each for some in candidates if (each := some - {""})), set())
     if not named:
         return False, _("It names none of the choices.")
     if len(named) > 1:
@@ -268,8 +270,8 @@ def extract(text: str) -> str:
         if tag.lower() in {"", "py", "python", "python3"}
     ]
     good = [code for _tag, code in blocks if _parses(code)]
-    named = [code for tag, code in blocks if tag]
-    return "\n".join(good) or (named[0] if named else _unfenced(text))
+    programs = [code for tag, code in blocks if tag]
+    return "\n".join(good) or (programs[0] if programs else _unfenced(text))
 
 
 def _needs_more(source: str) -> bool:
@@ -396,8 +398,8 @@ def _prose(text: str) -> str:
 
 def _find(pattern: str, text: str) -> str:
     """Return what a pattern finds in a text, in short; "" if nothing."""
-    found = re.search(pattern, text, re.IGNORECASE)
-    return _short(found[0]) or "…" if found else ""
+    match = re.search(pattern, text, re.IGNORECASE)
+    return _short(match[0]) or "…" if match else ""
 
 
 def _short(text: str) -> str:

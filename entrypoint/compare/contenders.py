@@ -45,7 +45,7 @@ def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
 
     Raises ConfigFailure if a run cannot be read or has no answers.
     """
-    found: list[tuple[Path, Run, dict[Key, tuple[Answer, ...]]]] = []
+    runs: list[tuple[Path, Run, dict[Key, tuple[Answer, ...]]]] = []
     notes: list[str] = []
     for place in dict.fromkeys(places):
         loaded = results.load(place)
@@ -65,9 +65,9 @@ def gather(places: Iterable[Path]) -> tuple[list[Entry], list[str]]:
                 )
             )
         notes += _missing(place, loaded.answers)
-        found += [(place, *each) for each in _repeated(loaded.answers)]
-    names = _names([(place, run, next(iter(each.values()))[0]) for place, run, each in found])
-    entries = [Entry(name, *each) for name, each in zip(names, found, strict=True)]
+        runs += [(place, *each) for each in _repeated(loaded.answers)]
+    names = _names([(place, run, next(iter(each.values()))[0]) for place, run, each in runs])
+    entries = [Entry(name, *each) for name, each in zip(names, runs, strict=True)]
     return entries, notes
 
 
@@ -78,12 +78,12 @@ def _repeated(answers: Iterable[Answer]) -> Iterator[tuple[Run, dict[Key, tuple[
     for run in by_run:
         repeats.setdefault(results.unseeded(run), []).append(run)
     for unseeded, runs in repeats.items():
-        given: dict[Key, list[Answer]] = {}
+        answers_by_key: dict[Key, list[Answer]] = {}
         for run in runs:
             for each in by_run[run]:
-                given.setdefault((each.id, each.questions), []).append(each)
+                answers_by_key.setdefault((each.id, each.questions), []).append(each)
         run = runs[0] if len(runs) == 1 else unseeded
-        yield run, {key: tuple(some) for key, some in given.items()}
+        yield run, {key: tuple(some) for key, some in answers_by_key.items()}
 
 
 def _missing(place: Path, answers: Iterable[Answer]) -> Iterator[str]:
@@ -91,20 +91,20 @@ def _missing(place: Path, answers: Iterable[Answer]) -> Iterator[str]:
     plan = plans.find(place)
     if plan is None:
         return
-    asked = {(each.id, each.asks) for each in plan.questions}
-    got = Counter(each.run for each in answers if (each.id, each.questions) in asked)
-    wanted: Counter[str] = Counter()
+    keys = {(each.id, each.asks) for each in plan.questions}
+    counts = Counter(each.run for each in answers if (each.id, each.questions) in keys)
+    totals: Counter[str] = Counter()
     count: Counter[str] = Counter()
     for run in plan.runs:
-        wanted[run.model] += len(plan.questions)
-        count[run.model] += got[run]
-    if count.total() == wanted.total():
+        totals[run.model] += len(plan.questions)
+        count[run.model] += counts[run]
+    if count.total() == totals.total():
         return
     lacking = [
         _("{name} has {count} of {all}").format(name=name, count=count[name], all=all_)
         if count[name]
         else _("{name} has none").format(name=name)
-        for name, all_ in wanted.items()
+        for name, all_ in totals.items()
         if count[name] < all_
     ]
     yield _(
@@ -113,7 +113,7 @@ def _missing(place: Path, answers: Iterable[Answer]) -> Iterator[str]:
     ).format(
         path=plans.folder(place),
         count=count.total(),
-        all=wanted.total(),
+        all=totals.total(),
         lacking=_(", ").join(lacking),
     )
 
@@ -128,18 +128,18 @@ def share(
     """
     right = {(each.id, each.asks): each for each in known}
     answered = dict.fromkeys(key for entry in entries for key in entry.answers)
-    asked = [
+    questions = [
         key for key in (*right, *(key for key in answered if key not in right)) if key in answered
     ]
-    shared = {key for key in asked if all(key in entry.answers for entry in entries)}
-    notes = list(_unanswered(entries, asked))
+    shared = {key for key in questions if all(key in entry.answers for entry in entries)}
+    notes = list(_unanswered(entries, questions))
     if not shared:
         raise ConfigFailure(
             _("The runs have no question in common."),
             _("Questions are the same if their id and every word are."),
             _("Ask all models the same ones: llmdeploy battery --questions FILE"),
         )
-    unknown = [key[0] for key in asked if key in shared and key not in right]
+    unknown = [key[0] for key in questions if key in shared and key not in right]
     if unknown:
         notes.append(
             _(
@@ -153,7 +153,7 @@ def share(
             right.get(key) or Question(key[0], turns=key[1]),
             [entry.answers[key] for entry in entries],
         )
-        for number, key in _numbered(right, asked)
+        for number, key in _numbered(right, questions)
         if key in shared
     ), notes
 
@@ -295,7 +295,7 @@ def _facts(entry: Entry) -> tuple[tuple[str, str], ...]:
     last = every[-1]
     seeds = {each.run.options.seed for each in every if each.run.options}
     options = asdict(run.options) if run.options else {}
-    told = {
+    properties = {
         _("model"): run.model,
         _("engine"): " ".join(part for part in (run.engine, run.endpoint) if part),
         _("weights"): run.quantization,
@@ -308,13 +308,13 @@ def _facts(entry: Entry) -> tuple[tuple[str, str], ...]:
         _("answers"): str(entry.place),
     }
     if last.machine:
-        told |= {
+        properties |= {
             _("processor"): last.machine.cpu,
             _("kernels"): last.machine.kernels,
             _("threads"): str(last.machine.threads),
             _("at once"): str(last.machine.parallel),
         }
-    return tuple((name, value) for name, value in told.items() if value)
+    return tuple((name, value) for name, value in properties.items() if value)
 
 
 def _cost(answers: Sequence[Answer], price: float | None) -> Cost:

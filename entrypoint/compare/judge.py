@@ -199,8 +199,8 @@ class Judge:
 
 def _reference(points: Sequence[Point]) -> str:
     """Return what a right answer says, as the prompt writes it."""
-    said = "".join(f"* {point.says}\n" for point in points)
-    return said and f"\n<right-answer-says>\n{said}</right-answer-says>\n"
+    listing = "".join(f"* {point.says}\n" for point in points)
+    return listing and f"\n<right-answer-says>\n{listing}</right-answer-says>\n"
 
 
 def read(reply: str) -> Outcome:

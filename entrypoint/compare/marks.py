@@ -115,9 +115,9 @@ def _marked(
     question: ComparedQuestion, marks: dict[tuple[str, str, str], float], contenders: Sequence[str]
 ) -> Iterator[Reply]:
     for name, reply in zip(contenders, question.replies, strict=True):
-        given = {
+        marks_by_dimension = {
             dimension: marks[question.id, name, dimension]
             for dimension in question.dimensions
             if (question.id, name, dimension) in marks
         }
-        yield replace(reply, marks=given)
+        yield replace(reply, marks=marks_by_dimension)

@@ -63,7 +63,7 @@ def _environment() -> Environment:
 
 def _told(report: Report) -> dict[str, object]:
     """Return what both templates write, besides their own texts."""
-    asked = {name for each in report.questions for name in each.dimensions}
+    names = {name for each in report.questions for name in each.dimensions}
     advised = any(each.kind == "advice" for each in report.findings)
     return {
         "report": report,
@@ -83,7 +83,7 @@ def _told(report: Report) -> dict[str, object]:
         "shown": [
             (row, each)
             for row, each in enumerate(report.dimensions)
-            if each.name in asked or any(score != Score() for score in each.scores)
+            if each.name in names or any(score != Score() for score in each.scores)
         ],
         "opinions": tuple(CRITERIA),
         "told": advice.told,
@@ -170,14 +170,14 @@ def trust(judging: Judging) -> str:
         return _(
             "Nothing was counted that the judge could be measured by: its verdicts are unproven."
         )
-    told = _(
+    text = _(
         "The judge beside the counted points, on {measured} pairs: agreement {agreement:.0%},"
         " Cohen's kappa {kappa:.2f}. Of its verdicts for one of two answers, {first:.0%} were for"
         " the one that it was shown first."
     ).format(**asdict(judging))
     if judging.kappa >= chance.TRUSTED:
-        return told
-    return f"{told} {_('With a kappa below 0.4 a judge is no better than none.')}"
+        return text
+    return f"{text} {_('With a kappa below 0.4 a judge is no better than none.')}"
 
 
 def _further(finding: Finding) -> str:

@@ -116,15 +116,15 @@ def _alone(point: Point, points: Sequence[Point], text: str, asked: str) -> Read
     contrary = _find(point.never, own, claim=claim).asserted
     if point.last:
         own = [_own(sentence, asked) for sentence in _sentences(text)[-1:]]
-    said = _find(point.must, own, claim=claim)
-    doubts = said.asserted and said.denied if claim else ""
+    assertion = _find(point.must, own, claim=claim)
+    doubts = assertion.asserted and assertion.denied if claim else ""
     repeated = _find(point.must, passages).asserted
     tries: Sequence[tuple[Outcome, str]] = (
         ("met", _find(point.formula, [plain(text)]).asserted),
         ("opposite", contrary),
         ("open", doubts),
-        ("met", said.asserted),
-        ("open", said.hedged or repeated or _find(point.maybe, [text]).asserted),
+        ("met", assertion.asserted),
+        ("open", assertion.hedged or repeated or _find(point.maybe, [text]).asserted),
     )
     sure = next((Reading(outcome, words) for outcome, words in tries if words), None)
     return sure or Reading("left out" if point.must or point.formula else "met")

@@ -67,13 +67,13 @@ def counted(
     outcomes = [check.passed for some in checks for check in some if check.passed is not None]
     if not outcomes:
         return None
-    asked = sum(any(check.passed is not None for check in some) for some in checks)
+    checked_questions = sum(any(check.passed is not None for check in some) for some in checks)
     share = sum(outcomes) / len(outcomes)
     return Counted(
         passed=sum(outcomes),
         total=len(outcomes),
         open=sum(map(len, checks)) - len(outcomes),
-        **dict(zip(("low", "high"), chance.interval(share, asked), strict=True)),
+        **dict(zip(("low", "high"), chance.interval(share, checked_questions), strict=True)),
         shares=tuple(_shares(questions, contender, dimension)),
         repeats=tuple(_repeats(replies, dimension)),
     )

@@ -135,14 +135,14 @@ class Endpoint:
         if not reason:
             raise self._broken(_("The connection was closed in the middle of an answer."))
         last = time.monotonic() - begun
-        written = pieces if cost.completion_tokens is None else cost.completion_tokens
+        tokens = pieces if cost.completion_tokens is None else cost.completion_tokens
         cached = cost.prompt_tokens_details and cost.prompt_tokens_details.cached_tokens
         yield Usage(
             prompt_tokens=cost.prompt_tokens or 0,
             cached_tokens=cached or 0,
-            completion_tokens=written,
+            completion_tokens=tokens,
             first_token=first or last,
-            rate=(written - 1) / (last - first) if written > 1 and 0 < first < last else 0.0,
+            rate=(tokens - 1) / (last - first) if tokens > 1 and 0 < first < last else 0.0,
             finish_reason="length" if reason == "length" else "stop",
         )
 

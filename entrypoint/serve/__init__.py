@@ -94,7 +94,7 @@ def register(commands: Commands) -> None:
         metavar="N",
         help=_("tokens of a conversation and its answer (default: the model's)"),
     )
-    told = {
+    helps = {
         "parallel": _("answers computed at once (default {default})"),
         "queue": _("requests that may wait for their turn (default {default})"),
         "max_tokens": _("token limit of an answer (default: up to the context)"),
@@ -108,7 +108,7 @@ def register(commands: Commands) -> None:
             type=between(int, *bounds),
             default=default,
             metavar="N",
-            help=told[name].format(default=default),
+            help=helps[name].format(default=default),
         )
     parser.set_defaults(run=run)
 
@@ -135,7 +135,7 @@ def run(arguments: Namespace) -> None:
     from entrypoint.serve.service import Service
 
     models = mounted.load(models_folder())
-    chosen = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
+    served = list(dict.fromkeys(models.find(name) for name in arguments.model or [None]))
     # Out of the environment, so that no engine's process has it in its own.
     keys = Keys(os.environ.pop(VARIABLE, ""), arguments.api_key_file)
     host = arguments.host or (EVERYWHERE if keys or arguments.insecure else LOOPBACK)
@@ -153,12 +153,12 @@ def run(arguments: Namespace) -> None:
         )
         journal.write("no key", "warning", hint=hint.format(variable=VARIABLE))
     limits = Limits(**{name: getattr(arguments, name) for name in Limits.BOUNDS})
-    taken = 0
-    for model in chosen:
+    memory = 0
+    for model in served:
         room = {"parallel": limits.parallel, "context": arguments.context}
-        machine.require_memory(model, models, **room, beside=taken)
-        taken += machine.need(model, **room)
-    services = [Service(model, models_folder(), limits, arguments.context) for model in chosen]
+        machine.require_memory(model, models, **room, beside=memory)
+        memory += machine.need(model, **room)
+    services = [Service(model, models_folder(), limits, arguments.context) for model in served]
     front = Front(
         tuple(arguments.alias),
         tuple(arguments.allow_origin),

@@ -80,37 +80,37 @@ class Routes:
 
     async def chat(self, request: Request) -> GeneratedReply:
         """Answer a conversation."""
-        asked = await self._read(request, wire.ChatRequest)
-        return ChatReply(self._find(asked.model), asked, self._prompt(asked), self._limits)
+        body = await self._read(request, wire.ChatRequest)
+        return ChatReply(self._find(body.model), body, self._prompt(body), self._limits)
 
     async def respond(self, request: Request) -> GeneratedReply:
         """Answer a conversation as OpenAI's Responses do."""
-        asked = await self._read(request, ResponsesRequest)
-        chat = fields.convert(asked.chat(), wire.ChatRequest)
-        service = self._find(asked.model)
-        return ResponsesReply(service, chat, self._prompt(chat), self._limits, asked)
+        body = await self._read(request, ResponsesRequest)
+        chat = fields.convert(body.chat(), wire.ChatRequest)
+        service = self._find(body.model)
+        return ResponsesReply(service, chat, self._prompt(chat), self._limits, body)
 
     async def message(self, request: Request) -> GeneratedReply:
         """Answer a conversation as Anthropic's Messages do."""
-        asked = await self._read(request, MessagesRequest)
-        chat = fields.convert(asked.chat(), wire.ChatRequest)
-        return MessagesReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
+        body = await self._read(request, MessagesRequest)
+        chat = fields.convert(body.chat(), wire.ChatRequest)
+        return MessagesReply(self._find(body.model), chat, self._prompt(chat), self._limits)
 
     async def count(self, request: Request) -> GeneratedReply:
         """Count the tokens of such a conversation's prompt."""
-        asked = await self._read(request, CountRequest)
-        chat = fields.convert(asked.chat(), wire.ChatRequest)
-        return CountReply(self._find(asked.model), chat, self._prompt(chat), self._limits)
+        body = await self._read(request, CountRequest)
+        chat = fields.convert(body.chat(), wire.ChatRequest)
+        return CountReply(self._find(body.model), chat, self._prompt(chat), self._limits)
 
     async def complete(self, request: Request) -> GeneratedReply:
         """Go on with a text."""
-        asked = await self._read(request, wire.CompletionRequest)
-        return TextReply(self._find(asked.model), asked, self._limits)
+        body = await self._read(request, wire.CompletionRequest)
+        return TextReply(self._find(body.model), body, self._limits)
 
     async def embed(self, request: Request) -> ComputedReply:
         """Compute vectors of texts."""
-        asked = await self._read(request, EmbeddingsRequest)
-        return EmbeddingsReply(self._find(asked.model), asked, self._limits)
+        body = await self._read(request, EmbeddingsRequest)
+        return EmbeddingsReply(self._find(body.model), body, self._limits)
 
     async def models(self, request: Request) -> Response:
         """List the models."""
@@ -156,8 +156,8 @@ class Routes:
         return prompt
 
     def _require_key(self, request: Request) -> None:
-        shown = request.headers.get("authorization") or request.headers.get("x-api-key", "")
-        if not self._keys.allow(shown):
+        credentials = request.headers.get("authorization") or request.headers.get("x-api-key", "")
+        if not self._keys.allow(credentials):
             raise Problem(
                 401,
                 _("The key is missing or wrong."),

@@ -55,10 +55,10 @@ class AnthropicMessage(Struct, forbid_unknown_fields=True):
             if block.type == "tool_result"
         ]
         calls = [_call(block) for block in self.content if block.type == "tool_use"]
-        said = "".join(block.text for block in self.content if block.type == "text")
-        if results and not said:
+        text = "".join(block.text for block in self.content if block.type == "text")
+        if results and not text:
             return results
-        return [*results, {"role": self.role, "content": said, "tool_calls": calls}]
+        return [*results, {"role": self.role, "content": text, "tool_calls": calls}]
 
 
 class AnthropicTool(Struct, forbid_unknown_fields=True):
@@ -109,8 +109,8 @@ class CountRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             "max_completion_tokens": 1,
         }
         if choice := self.tool_choice:
-            named = {"type": "function", "function": {"name": choice.name or ""}}
-            ways = {"any": "required", "tool": named}
+            function = {"type": "function", "function": {"name": choice.name or ""}}
+            ways = {"any": "required", "tool": function}
             chat["tool_choice"] = ways.get(choice.type, choice.type)
             chat["parallel_tool_calls"] = not choice.disable_parallel_tool_use
         if self.thinking:

@@ -96,8 +96,8 @@ class Aliases(Collector):
                 if sample.labels["model"] and part.items() <= sample.labels.items():
                     labels = {key: sample.labels[key] for key in sample.labels if key not in part}
                     labels["model_name"] = labels.pop("model")
-                    named = name + sample.name.removeprefix(own)
-                    alias.samples.append(sample._replace(name=named, labels=labels))
+                    alias_name = name + sample.name.removeprefix(own)
+                    alias.samples.append(sample._replace(name=alias_name, labels=labels))
             yield alias
 
 

@@ -64,8 +64,8 @@ class TextScores(Struct):
 
 def call(part: speech.FunctionCall, index: int | None = None) -> ToolCall:
     """Return a call as it travels; in a stream it has its `index` among the answer's calls."""
-    named = Called(part.name, part.arguments)
-    return ToolCall(part.id, named, index=UNSET if index is None else index)
+    function = Called(part.name, part.arguments)
+    return ToolCall(part.id, function, index=UNSET if index is None else index)
 
 
 class Said(Struct):

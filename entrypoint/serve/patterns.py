@@ -108,9 +108,9 @@ class _Reader:
         return self._pattern[self._at - 1]
 
     def _take(self, text: str) -> bool:
-        taken = self._pattern.startswith(text, self._at)
-        self._at += len(text) * taken
-        return taken
+        matches = self._pattern.startswith(text, self._at)
+        self._at += len(text) * matches
+        return matches
 
     def _atom(self) -> Part:
         sign = self._next()

@@ -48,17 +48,17 @@ class Problem(Exception):
     def body(self) -> bytes:
         """The error as JSON."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
-        named = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
+        error_type = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
         return msgspec.json.encode(
-            objects.Error(objects.ErrorDetails(self.message, named, self.param, self.code))
+            objects.Error(objects.ErrorDetails(self.message, error_type, self.param, self.code))
         )
 
     @property
     def anthropic(self) -> objects.AnthropicError:
         """The error as Anthropic's API has it."""
         kind = "invalid_request_error" if self.status < 500 else "api_error"  # noqa: PLR2004
-        named = ANTHROPIC.get(self.status, kind)
-        return objects.AnthropicError(objects.AnthropicDetails(named, self.message))
+        error_type = ANTHROPIC.get(self.status, kind)
+        return objects.AnthropicError(objects.AnthropicDetails(error_type, self.message))
 
     def response(self, path: str) -> Response:
         """Return it as the answer to a request for what is at `path`."""

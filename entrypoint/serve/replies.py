@@ -265,14 +265,14 @@ class ChatReply(GeneratedReply):
             calls = [objects.call(part) for part in parts if isinstance(part, FunctionCall)]
             words = "".join(part.text for part in parts if isinstance(part, Words))
             thought = "".join(part.text for part in parts if isinstance(part, Thought))
-            said = objects.Said(
+            message = objects.Said(
                 None if calls and not words else words,
                 reasoning_content=thought or msgspec.UNSET,
                 tool_calls=calls or msgspec.UNSET,
             )
             reason: objects.Reason = "tool_calls" if calls else usage.finish_reason
             choices.append(
-                objects.ChatChoice(said, reason, index, likelihood.of_chat(scores(text)))
+                objects.ChatChoice(message, reason, index, likelihood.of_chat(scores(text)))
             )
         return objects.ChatCompletion(**self.head, choices=choices, usage=_cost(usages))
 

@@ -129,8 +129,8 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     def chat(self) -> Chat:
         """Return it as OpenAI's chat has it."""
-        said = self.input
-        items = [InputItem(content=said)] if isinstance(said, str) else said
+        content = self.input
+        items = [InputItem(content=content)] if isinstance(content, str) else content
         orders = self.instructions
         likely = LOGPROBS in (self.include or ()) or bool(self.top_logprobs)
         choice: Any = self.tool_choice
@@ -177,8 +177,8 @@ class ResponsesReply(BlockReply):
 
     def failed(self, problem: Problem) -> bytes:
         """Return what went wrong as the last event."""
-        said = {"code": problem.code, "message": problem.message, "param": problem.param}
-        return self.event({"type": "error", **said})
+        error = {"code": problem.code, "message": problem.message, "param": problem.param}
+        return self.event({"type": "error", **error})
 
     def answer(self, usage: Usage) -> Event:
         """Return all that is answered, from the blocks."""
@@ -208,18 +208,18 @@ class ResponsesReply(BlockReply):
 
     def closed(self, block: Block) -> list[Event]:
         """Return the events of an item that is whole."""
-        done = {
+        ending = {
             "type": "response.output_item.done",
             "output_index": block.index,
             "item": _item(block, "completed"),
         }
         if block.kind == "call":
             whole = {"arguments": block.text, "name": block.name}
-            return [_at(block, f"{NAMES['call']}.done", **whole), done]
+            return [_at(block, f"{NAMES['call']}.done", **whole), ending]
         return [
             _at(block, f"{NAMES[block.kind]}.done", block.tokens, text=block.text),
             _at(block, "content_part.done", part=_part(block)),
-            done,
+            ending,
         ]
 
     def ended(self, usage: Usage) -> list[Event]:
@@ -318,17 +318,17 @@ def _item(block: Block, status: str) -> Event:
                 "status": status,
             }
         case "thought":
-            told = {"type": "reasoning", "summary": [], "content": [_part(block)]}
-            return {**told, "id": _id(block), "status": status}
-    said = {"type": "message", "role": "assistant", "content": [_part(block)]}
-    return {**said, "id": _id(block), "status": status}
+            item = {"type": "reasoning", "summary": [], "content": [_part(block)]}
+            return {**item, "id": _id(block), "status": status}
+    item = {"type": "message", "role": "assistant", "content": [_part(block)]}
+    return {**item, "id": _id(block), "status": status}
 
 
 def _part(block: Block) -> Event:
     if block.kind == "thought":
         return {"type": "reasoning_text", "text": block.text}
-    told = {"type": "output_text", "text": block.text, "annotations": []}
-    return {**told, "logprobs": _scores(block.tokens)}
+    part = {"type": "output_text", "text": block.text, "annotations": []}
+    return {**part, "logprobs": _scores(block.tokens)}
 
 
 def _id(block: Block) -> str:

@@ -346,8 +346,8 @@ def _require_alone(node: Node, place: str, *keywords: str) -> None:
 
 def _type_list(node: Node, place: str) -> list[str]:
     """Return the types that a node names, if any."""
-    named = node.get("type", [])
-    kinds = [named] if isinstance(named, str) else named
+    types = node.get("type", [])
+    kinds = [types] if isinstance(types, str) else types
     if not isinstance(kinds, list) or any(
         not isinstance(kind, str) or kind not in ENFORCED for kind in kinds
     ):

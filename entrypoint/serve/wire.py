@@ -212,9 +212,9 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     def options(self, default: Options, most: int | None) -> Options:
         """Return how to sample the answer, of `most` tokens at most: `default` but as asked for."""
-        asked = [count for count in (self.limit, most) if count is not None]
+        limits = [count for count in (self.limit, most) if count is not None]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
-        chosen: dict[str, Any] = {
+        sampling: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": None if self.seed in {None, -1} else (self.seed or 0) % SEEDS,
@@ -222,8 +222,8 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         }
         return replace(
             default,
-            **{name: value for name, value in chosen.items() if value is not None},
-            max_tokens=min(asked, default=None),
+            **{name: value for name, value in sampling.items() if value is not None},
+            max_tokens=min(limits, default=None),
             stop=tuple(word for word in stop if word),
             schema=self.schema,
             logprobs=self.scores,
