@@ -163,6 +163,13 @@ def _data(packages: Path) -> None:
         shutil.copyfile(path, target)
 
 
+def leave_one(engines: Path, name: str) -> None:
+    """Remove the packages of all engines but one: an image has its own only."""
+    for package in engines.glob("*/"):
+        if package.name != name:
+            shutil.rmtree(package)
+
+
 def _program(root: Path, python: Path, catalogue: Catalog, variant: Variant) -> None:
     """Install the wheel as bytecode, its command, and the list of this image's models."""
     packages = _packages(root, python)
@@ -178,9 +185,7 @@ def _program(root: Path, python: Path, catalogue: Catalog, variant: Variant) -> 
             for name in content.namelist():
                 if name not in elsewhere and not name.endswith("/RECORD"):
                     content.extract(name, packages)
-    for engine in (packages / "entrypoint/engines").glob("*/"):  # an image has its own only
-        if engine.name != variant.engine:
-            shutil.rmtree(engine)
+    leave_one(packages / "entrypoint/engines", variant.engine)
     # The image is read-only, so bytecode is made here; it stands for its source, without docstrings
     # and columns, as each change of the program sends this layer again.
     compiler = ["-X", "no_debug_ranges", "-m", "compileall", "-q", "-b", "-o", "2"]

@@ -1,4 +1,4 @@
-"""Which model for which machine: what each takes, and how fast it would answer, told beforehand.
+"""Which model for which machine: what each takes and how fast it would answer, before it is there.
 
 All of it is estimated from models.toml and models.lock: nothing has to be fetched to know it.
 What is ready here is known better, and taken before anything is measured or fetched.

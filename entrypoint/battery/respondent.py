@@ -108,7 +108,7 @@ def _default(model: Model, *, sampled: bool) -> Options:
 
 
 def _of(model: Model, how: Run) -> Run:
-    """Return a run of a model, sampled and told beforehand as in `how`."""
+    """Return a run of a model, sampled and with the system prompt as in `how`."""
     return replace(
         how,
         model=model.name,

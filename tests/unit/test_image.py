@@ -149,3 +149,13 @@ def test_layers_of_models_that_the_image_has_no_more_are_removed(tmp_path: Path)
     assert sorted(path.name for path in (tmp_path / "roots").iterdir()) == ["env", "model-a-0.5b"]
     assert (tmp_path / "roots/env/models/weights").exists()
     assert (tmp_path / "receipt.json").exists()
+
+
+def test_an_image_keeps_its_engine_whatever_the_names_of_others_begin_with(tmp_path: Path) -> None:
+    for name in ("llamacpp", "llamacpp_x", "x_llamacpp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "text.py").touch()
+    layers.leave_one(tmp_path, "llamacpp_x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llamacpp_x", "text.py"]
+    assert list((tmp_path / "llamacpp_x").iterdir())

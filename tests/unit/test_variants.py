@@ -74,3 +74,13 @@ def test_a_folder_without_a_module_is_no_engine(
     (tmp_path / "parrot/__pycache__").mkdir(parents=True)  # what removing an engine can leave
     monkeypatch.setattr(engines, "__path__", [*engines.__path__, str(tmp_path)])
     assert engines.find(name) is None
+
+
+def test_what_fails_inside_of_an_engine_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parrot").mkdir()
+    (tmp_path / "parrot/__init__.py").write_text("import jsn\n")
+    monkeypatch.setattr(engines, "__path__", [*engines.__path__, str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError, match="jsn"):
+        engines.find("parrot")
