@@ -321,9 +321,9 @@ def bench(_: Context, serve: bool = False, itrex: bool = False, fresh: bool = Fa
 )
 def quality(_: Context, model: str = "") -> None:
     """Measure what each type of weights gives for its size: perplexity and speed."""
-    from builder.bench import weighttypes
+    from builder.bench import quality as stage_
 
-    weighttypes.run_all(settings.load(), model)
+    stage_.run_all(settings.load(), model)
 
 
 @stage(

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, Final
 
 from builder import image, up
-from builder.bench import figures, peers, quality
+from builder.bench import figures, peers, quantization
 from builder.bench.figures import Promise, Row
 from builder.settings import ROOT, Settings
 from builder.stage import report
@@ -88,7 +88,7 @@ def run_all(settings: Settings) -> None:
     }
     runs = rounds(engines, ROUNDS)
     with report.step(_("What the quantization costs")):
-        cost = quality.compare(settings, program, scene.native, TEXT, scene.threads)
+        cost = quantization.compare(settings, program, scene.native, TEXT, scene.threads)
     bounds = promises(runs, chat)
     print(page(facts, runs, cost, bounds))
     figures.require(bounds)
@@ -246,7 +246,7 @@ def promises(runs: Mapping[str, figures.Runs], chat: Figures) -> list[Promise]:
 def page(
     facts: Mapping[str, Any],
     runs: Mapping[str, figures.Runs],
-    cost: quality.QuantizationCost,
+    cost: quantization.QuantizationCost,
     bounds: Sequence[Promise],
 ) -> str:
     """Return everything as Markdown: the machine, the tables, the promises."""
@@ -292,7 +292,7 @@ def machine(facts: Mapping[str, Any], rounds: int) -> str:
     )
 
 
-def _cost(cost: quality.QuantizationCost) -> str:
+def _cost(cost: quantization.QuantizationCost) -> str:
     """Return the table of both files, how many answers differ, and the first that does."""
     ours, published = cost.ours, cost.published
     lines = [
@@ -309,7 +309,7 @@ def _cost(cost: quality.QuantizationCost) -> str:
     return "\n\n".join((figures.markdown(heads, lines), difference, *_sample(cost)))
 
 
-def _sample(cost: quality.QuantizationCost) -> Sequence[str]:
+def _sample(cost: quantization.QuantizationCost) -> Sequence[str]:
     if not cost.differing:
         return ()
     number = cost.differing[0]

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from builder import image, up
-from builder.bench import engines, figures, quality
+from builder.bench import engines, figures, quantization
 from builder.bench.engines import Figures
 from builder.bench.figures import Promise
 from builder.image import daemon, materials
@@ -43,7 +43,7 @@ def run_all(settings: Settings) -> None:
         plain.mkdir()
         with report.step(_("A checkpoint of {name}").format(name=model.name)):
             python = convert.environment(settings) / "bin" / "python"
-            checkpoint.of_gguf(quality.published(settings, model), plain, python)
+            checkpoint.of_gguf(quantization.published(settings, model), plain, python)
         ways: dict[str, Callable[[], Figures]] = {
             ITREX: partial(engines.ours, slow),
             LLAMACPP: partial(engines.ours, fast),

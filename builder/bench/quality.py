@@ -1,123 +1,227 @@
-"""What our weights lose against the published file that they were made from."""
+"""`quality`: what each type of weights gives for its size, beside what it was made of.
+
+Every type is made of the fetched file, so a source of few bits sets a floor under all of them.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import geometric_mean
+from typing import Any, Final
 
 from builder import up
+from builder.bench import engines, figures, peers, quantization, texts
+from builder.bench.figures import Promise
+from builder.bench.texts import Passages
+from builder.models import intents
+from builder.quantizers import Order, ggufs, quantize
 from builder.settings import Settings
-from builder.stage import receipt, scratch
+from builder.stage import disk, report, scratch
 from builder.stage.run import run
-from entrypoint.common import catalog
-from entrypoint.common.catalog import Catalog, Model, ModelFile
-from entrypoint.common.errors import CommandFailed, StageMissing
+from builder.variants import DEFAULT
+from entrypoint.common import gguf
 from entrypoint.common.language import _
 
-# One after the other: at once they would come in any order, and could differ by rounding alone.
-# The likeliest tokens, as the weights alone would have them.
-ANSWER = (
-    *("--temperature", "0", "--repeat-penalty", "1"),
-    *("--max-tokens", "128", "--parallel", "1"),
+ROUNDS: Final = 3
+PREFILL, DECODE = 512, 64  # tokens
+CHUNKS: Final = "200"  # of the calibrating text, where the vocabulary cuts it into more
+LOSS: Final = 1.03  # how many times the source's perplexity a default type may have
+PACE: Final = 0.95  # how many times Q4_0's speed it must have at least
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to make weights: llama-quantize's type and options; `calibrated` by a text first.
+
+    A row of the embeddings must be cut into `block` numbers without a rest.
+    """
+
+    name: str
+    type: str
+    options: tuple[str, ...] = ()
+    calibrated: bool = True
+    block: int = 32
+
+
+PURE: Final = "--pure"
+SOURCE: Final = _("what was fetched")
+# The first is what `quantize` makes by default; all others are compared to its speed.
+RECIPES: Final = (
+    Recipe("Q4_0", "Q4_0", (PURE,), calibrated=False),
+    Recipe("Q4_0, imatrix", "Q4_0", (PURE,)),
+    Recipe(
+        "Q4_0, imatrix, embeddings Q6_K",
+        "Q4_0",
+        (PURE, "--token-embedding-type", "q6_K", "--output-tensor-type", "q6_K"),
+        block=256,
+    ),
+    Recipe(
+        "Q4_0, imatrix, embeddings Q8_0",
+        "Q4_0",
+        (PURE, "--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0"),
+    ),
+    Recipe("IQ4_NL, imatrix", "IQ4_NL", (PURE,)),
+    Recipe("Q4_K, imatrix", "Q4_K_S", (PURE,)),
+    Recipe("Q4_K_M, imatrix", "Q4_K_M"),
 )
-CHUNK = "512"  # tokens; the second half of each chunk is scored
-CHUNKS = "32"  # at most
 
 
 @dataclass(frozen=True)
-class Weights:
-    """How good one file is: perplexity over the fixed text (less is better), and its answers."""
+class Weighed:
+    """What one file gave: size in bytes, perplexities, and tokens a second, ours and Q4_0's."""
 
-    size: int  # bytes
-    perplexity: float
-    answers: tuple[str, ...]
+    size: int
+    chinese: float
+    english: float
+    runs: figures.Runs
+    beside: figures.Runs
+
+    def pace(self, figure: str) -> float:
+        """Return its speed in terms of Q4_0's, measured in turn with it."""
+        return figures.ratio(self.runs[figure], self.beside[figure])
+
+    def loss(self, source: Weighed) -> float:
+        """Return its perplexity in terms of the source's, both languages alike."""
+        return geometric_mean((self.chinese / source.chinese, self.english / source.english))
 
 
 @dataclass(frozen=True)
-class QuantizationCost:
-    """Ours beside the published file, and the questions that both were asked."""
+class Scale:
+    """All that a file is measured with, made ready beforehand; `first` is Q4_0's file."""
 
-    ours: Weights
-    published: Weights
-    questions: tuple[str, ...]
+    native: Path
+    quantizer: Path
+    texts: Passages
+    threads: int
+    folder: Path
 
     @property
-    def differing(self) -> list[int]:
-        """The numbers, from 0, of the questions that are answered differently."""
-        pairs = zip(self.ours.answers, self.published.answers, strict=True)
-        return [number for number, (mine, other) in enumerate(pairs) if mine != other]
+    def importance(self) -> Path:
+        """Where llama-imatrix tells which weights matter most."""
+        return self.folder / "importance.gguf"
+
+    @property
+    def first(self) -> Path:
+        """The file that all speeds are compared to."""
+        return self.folder / "first.gguf"
 
 
-def compare(
-    settings: Settings, program: up.Program, native: Path, text: Path, threads: int
-) -> QuantizationCost:
-    """Measure the default model's weights and the file that they were quantized from.
+def run_all(settings: Settings, name: str = "") -> None:
+    """Print size, perplexity and speed of a fetched model (default: the catalogue's) by type.
 
-    Raises StageMissing if that file is gone, CommandFailed if a measurement fails.
+    Raises UnknownModel, StageMissing if it has not been fetched, DiskFull, CommandFailed, and what
+    making the peers and fetching the texts raise.
     """
-    model = catalog.load(settings.ready_dir).find(None)
-    ours = settings.ready_dir / model.name / model.files[0].path
-    fetched = published(settings, model)
-    with scratch.folder(settings.cache_dir / "bench" / ".quality") as folder:
-        other = _alone(folder / "models", model, fetched)
-        weights_of: list[Weights] = []
-        for models, weights in ((settings.ready_dir, ours), (other, fetched)):
-            work = folder / f"answers-{len(weights_of)}"
-            lines = _answers(program, models, work)
-            surprise = perplexity(native, weights, text, threads, work / "perplexity.log")
-            answers = tuple(line["turns"][0]["answer"] for line in lines)
-            weights_of.append(Weights(weights.stat().st_size, surprise, answers))
-    mine, theirs = weights_of
-    return QuantizationCost(mine, theirs, tuple(line["turns"][0]["question"] for line in lines))
+    known = intents.load()
+    intent = known.find(name or known.default)
+    raw = settings.dist_dir / "models" / "raw" / intent.name
+    quantize.fetched(raw, intent)
+    program = up.on_host(settings)
+    facts = json.loads(run([*program.argv, "doctor", "--json"], env=program.env))
+    place = settings.cache_dir / "bench" / ".weights"
+    with disk.guard(place), scratch.folder(place) as folder:
+        source = ggufs.source(settings, Order(intent, "", raw, folder, folder))
+        with report.step(_("Peers")):
+            scale = Scale(
+                peers.native(settings, facts["cpu"]["model"]),
+                ggufs.program(settings, DEFAULT),
+                texts.prepare(settings, folder),
+                facts["threads"]["count"],
+                folder,
+            )
+        weighed = dict(_weigh_all(scale, source))
+    print(page(facts, intent.display_name, weighed))
+    figures.require(promises(weighed))
 
 
-def estimate(output: str) -> float:
-    """Return the perplexity that llama-perplexity tells at its end; raise CommandFailed if none."""
-    line = re.search(r"Final estimate: PPL = ([0-9.]+)", output)
-    if line is None:
-        raise CommandFailed(_("llama-perplexity gave no estimate."), output[-1000:])
-    return float(line[1])
+def fitting(width: int) -> list[Recipe]:
+    """Return the recipes for a model whose embeddings have `width` numbers a row."""
+    return [recipe for recipe in RECIPES if width % recipe.block == 0]
 
 
-def published(settings: Settings, model: Model) -> Path:
-    """Return the file that a model was made of; raise StageMissing if it is gone."""
-    folder = settings.dist_dir / "models" / "raw" / model.name
-    files = list(folder.glob("*.gguf"))
-    if len(files) != 1:
-        raise StageMissing(
-            _("The published file of {name} is not there.").format(name=model.name),
-            next=_("Fetch it with: ./llmdeploy fetch {name}").format(name=model.name),
+def _weigh_all(scale: Scale, source: Path) -> Iterator[tuple[str, Weighed]]:
+    """Yield what each file gave by its name, the source first; two of them lie on the disk."""
+    width = gguf.read(source).get("embedding_length")
+    with report.step(_("Calibrating")):
+        files = ("-m", source, "-f", scale.texts.calibration, "-o", scale.importance)
+        _native(scale, "llama-imatrix", (*files, "-c", quantization.CHUNK, "--chunks", CHUNKS))
+        _make(scale, RECIPES[0], source, scale.first)
+    with report.step(SOURCE):
+        yield SOURCE, _weigh(scale, source)
+    for recipe in fitting(width):
+        with report.step(recipe.name):
+            _make(scale, recipe, source, scale.folder / "weights.gguf")
+            yield recipe.name, _weigh(scale, scale.folder / "weights.gguf")
+
+
+def _make(scale: Scale, recipe: Recipe, source: Path, target: Path) -> None:
+    words: list[str] = ["--allow-requantize", *recipe.options]
+    if recipe.calibrated:
+        words += ["--imatrix", str(scale.importance)]
+    ggufs.rewrite(scale.quantizer, words, source, target, recipe.type)
+
+
+def _weigh(scale: Scale, weights: Path) -> Weighed:
+    """Measure one file; its speed and that of Q4_0 take turns."""
+    log = scale.folder / "perplexity.log"
+    chinese, english = (
+        quantization.perplexity(scale.native, weights, text, scale.threads, log)
+        for text in (scale.texts.chinese, scale.texts.english)
+    )
+    runs = engines.rounds(
+        {"own": lambda: _speeds(scale, weights), "first": lambda: _speeds(scale, scale.first)},
+        ROUNDS,
+    )
+    return Weighed(weights.stat().st_size, chinese, english, runs["own"], runs["first"])
+
+
+def _speeds(scale: Scale, weights: Path) -> engines.Figures:
+    words = ["-m", str(weights), "-p", str(PREFILL), "-n", str(DECODE), "-r", "1", "-o", "jsonl"]
+    lines = _native(scale, "llama-bench", words).splitlines()
+    prefill, decode = (json.loads(line)["avg_ts"] for line in lines)
+    return {"prefill": prefill, "decode": decode}
+
+
+def _native(scale: Scale, name: str, words: Sequence[str | Path]) -> str:
+    return run([scale.native / name, *words, "-t", str(scale.threads)])
+
+
+def promises(weighed: Mapping[str, Weighed]) -> list[Promise]:
+    """Return what the best type that is fast enough loses; the source stands first."""
+    source, *made = weighed.values()
+    fast = [each for each in made if each.pace("decode") >= PACE and each.pace("prefill") >= PACE]
+    title = _("perplexity of the best at {pace} of Q4_0's speed or more : the source's")
+    return [
+        Promise(title.format(pace=PACE), min(each.loss(source) for each in fast), high=LOSS),
+    ]
+
+
+def page(facts: Mapping[str, Any], name: str, weighed: Mapping[str, Weighed]) -> str:
+    """Return everything as Markdown: the machine, the table, the promise."""
+    source = weighed[SOURCE]
+    lines = [
+        (
+            title,
+            f"{each.size / 1e6:.0f}",
+            f"{each.chinese:.2f}",
+            f"{each.english:.2f}",
+            f"{each.loss(source):.3f}",
+            f"{each.pace('prefill'):.2f}",
+            f"{each.pace('decode'):.2f}",
         )
-    return files[0]
-
-
-def _alone(folder: Path, model: Model, weights: Path) -> Path:
-    """Make a models folder in which `model` has other weights."""
-    (folder / model.name).mkdir(parents=True)
-    (folder / model.name / weights.name).symlink_to(weights.resolve())
-    file = ModelFile(weights.name, weights.stat().st_size, receipt.sha256(weights))
-    catalog.dump(Catalog(model.name, (replace(model, files=(file,)),)), folder)
-    return folder
-
-
-def _answers(program: up.Program, models: Path, output: Path) -> Sequence[dict[str, Any]]:
-    argv = [*program.argv, "battery", *ANSWER, "--output", output]
-    run(argv, env={**program.env, "LLMDEPLOY_MODELS": str(models)})
-    lines = (output / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path) -> float:
-    """Return how surprised a model is by a text; `log` is where llama-perplexity tells it.
-
-    Raises CommandFailed.
-    """
-    options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "--chunks", CHUNKS]
-    run(
-        (native / "llama-perplexity", *options, "-t", str(threads)), log=log
-    )  # it tells its estimate in its log
-    return estimate(log.read_text(encoding="utf-8"))
+        for title, each in weighed.items()
+    ]
+    heads = [
+        name, "MB", _("perplexity, Chinese"), _("perplexity, English"),
+        _("perplexity : source"), _("prefill : Q4_0"), _("decode : Q4_0"),
+    ]  # fmt: skip
+    return "\n\n".join(
+        (
+            engines.machine(facts, ROUNDS),
+            figures.markdown(heads, lines),
+            figures.verdicts(promises(weighed)),
+        )
+    )

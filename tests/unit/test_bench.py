@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from builder.bench import engines, figures, quality
+from builder.bench import engines, figures, quantization
 from builder.bench.figures import Promise, Row
-from builder.bench.quality import QuantizationCost, Weights
+from builder.bench.quantization import QuantizationCost, Weights
 from builder.stage.run import watch
 from entrypoint.common.errors import CommandFailed
 
@@ -121,12 +121,12 @@ def test_answers_are_compared_question_by_question() -> None:
 
 def test_the_perplexity_is_read_from_the_end_of_the_log() -> None:
     log = "[1]75.69,[2]46.54,\n0.59 I Final estimate: PPL = 46.5451 +/- 4.87742\n"
-    assert quality.estimate(log) == 46.5451
+    assert quantization.estimate(log) == 46.5451
 
 
 def test_a_log_without_an_estimate_is_a_failure() -> None:
     with pytest.raises(CommandFailed, match="no estimate"):
-        quality.estimate("error: unable to load model\n")
+        quantization.estimate("error: unable to load model\n")
 
 
 def test_the_text_is_chinese_and_english_and_long_enough() -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from builder.bench import figures, texts, weighttypes
-from builder.bench.weighttypes import RECIPES, Weighed
+from builder.bench import figures, quality, texts
+from builder.bench.quality import RECIPES, Weighed
 from entrypoint.common.errors import CommandFailed
 
 FACTS = {
@@ -35,19 +35,19 @@ def test_a_loss_weighs_both_languages_alike() -> None:
 
 def test_the_best_of_those_that_are_fast_enough_is_held_to_the_bound() -> None:
     slow = replace(equal_speed(1.0), runs=SOURCE.runs)
-    (held,) = weighttypes.promises(
+    (held,) = quality.promises(
         {"": SOURCE, "slow": slow, "good": equal_speed(1.02), "poor": equal_speed(1.2)}
     )
     assert held.value == pytest.approx(1.02)
     assert held.held
-    broken = weighttypes.promises({"": SOURCE, "slow": slow, "poor": equal_speed(1.04)})
+    broken = quality.promises({"": SOURCE, "slow": slow, "poor": equal_speed(1.04)})
     with pytest.raises(CommandFailed, match=r"0\.95 of Q4_0's speed"):
         figures.require(broken)
 
 
 def test_the_page_has_a_line_for_what_was_fetched_and_for_each_recipe() -> None:
     made = {recipe.name: equal_speed(1.02) for recipe in RECIPES}
-    page = weighttypes.page(FACTS, "Tiny", {weighttypes.SOURCE: SOURCE, **made})
+    page = quality.page(FACTS, "Tiny", {quality.SOURCE: SOURCE, **made})
     assert "Some CPU, 2 threads, 24 GiB" in page
     assert "| what was fetched | 480 | 20.00 | 10.00 | 1.000 | 0.90 | 0.50 |" in page
     for recipe in RECIPES:
@@ -56,10 +56,10 @@ def test_the_page_has_a_line_for_what_was_fetched_and_for_each_recipe() -> None:
 
 
 def test_a_type_of_whole_blocks_is_left_out_where_the_rows_do_not_come_out_even() -> None:
-    assert [each.name for each in RECIPES if each not in weighttypes.fitting(896)] == [
+    assert [each.name for each in RECIPES if each not in quality.fitting(896)] == [
         "Q4_0, imatrix, embeddings Q6_K"
     ]
-    assert weighttypes.fitting(1536) == list(RECIPES)
+    assert quality.fitting(1536) == list(RECIPES)
 
 
 def test_prose_is_the_paragraphs_of_a_page_without_its_markup() -> None:
