@@ -113,7 +113,7 @@ def joined(pieces: Iterable[str]) -> str:
     return ScoredText(text, tokens) if tokens else text
 
 
-def apart(text: str) -> list[str]:
+def by_token(text: str) -> list[str]:
     """Return a text token by token, where it has scores and its tokens spell it."""
     decoder = getincrementaldecoder("utf-8")(errors="replace")
     pieces = [ScoredText(decoder.decode(token.data), [token]) for token in scores(text)]

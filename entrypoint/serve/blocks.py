@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from entrypoint.engines import Prompt, ScoredText, ScoredToken, Usage, apart, scores
+from entrypoint.engines import Prompt, ScoredText, ScoredToken, Usage, by_token, scores
 from entrypoint.serve import wire
 from entrypoint.serve.limits import Limits
 from entrypoint.serve.replies import GeneratedReply, encode
@@ -52,7 +52,7 @@ class BlockReply(GeneratedReply):
 
     def whole(self, texts: Sequence[str], usages: Sequence[Usage]) -> Any:
         """Return all that is answered."""
-        for piece in apart(texts[0]):
+        for piece in by_token(texts[0]):
             self.piece(0, piece)
         list(self._told(self._speech.end()))
         return self.answer(usages[0])
@@ -115,8 +115,7 @@ class BlockReply(GeneratedReply):
     def _spelling(self, text: str) -> list[ScoredToken]:
         """Return the tokens that spell a part: those before it are marks, the rest is kept."""
         tokens: list[ScoredToken] = []
-        spelled = b"".join(token.data for token in self._untold)
-        start = max(spelled.find(text.encode()), 0)
+        start = self._start(text.encode())
         end = start + len(text.encode())
         at = 0
         while self._untold and at < end:
@@ -125,6 +124,22 @@ class BlockReply(GeneratedReply):
             if at > start:
                 tokens.append(token)
         return tokens
+
+    def _start(self, text: bytes) -> int:
+        """Return where a part begins in what was written: with a token, if it can be.
+
+        Blanks before it are left out of a part. The letters of a mark may be those of the part.
+        """
+        spelled = b"".join(token.data for token in self._untold)
+        at = 0
+        for token in self._untold:
+            begin = at + len(token.data) - len(token.data.lstrip())
+            if spelled.startswith(text, at):
+                return at
+            if spelled.startswith(text, begin):
+                return begin
+            at += len(token.data)
+        return max(spelled.find(text), 0)
 
     @property
     def calls(self) -> bool:

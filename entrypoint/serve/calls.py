@@ -17,11 +17,11 @@ def schema_of(functions: Mapping[str, Schema]) -> dict[str, Any]:
     Where the engine cannot follow parameters, they are any object; so are all, where together they
     are too much. Raises ValueError if even their names are.
     """
-    fields = {
+    schemas = {
         name: ANY if _unfit(parameters) else parameters for name, parameters in functions.items()
     }
     try:
-        return vet(_either(fields))
+        return vet(_either(schemas))
     except ValueError:
         return vet(_either(dict.fromkeys(functions, ANY)))
 

@@ -68,6 +68,15 @@ def call(part: speech.FunctionCall, index: int | None = None) -> ToolCall:
     return ToolCall(part.id, function, index=UNSET if index is None else index)
 
 
+class Generated(Struct, kw_only=True):
+    """What every generated answer begins with."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
 class Said(Struct):
     """The whole answer to a chat."""
 
@@ -87,15 +96,11 @@ class ChatChoice(Struct):
     logprobs: ChatScores | None = None
 
 
-class ChatCompletion(Struct, kw_only=True):
+class ChatCompletion(Generated, kw_only=True):
     """Answer of POST /v1/chat/completions."""
 
-    id: str
-    created: int
-    model: str
     choices: list[ChatChoice]
     usage: CompletionUsage
-    system_fingerprint: str
     object: Literal["chat.completion"] = "chat.completion"
 
 
@@ -117,15 +122,11 @@ class ChunkChoice(Struct):
     logprobs: ChatScores | None = None
 
 
-class ChatChunk(Struct, kw_only=True):
+class ChatChunk(Generated, kw_only=True):
     """One event of a streamed chat."""
 
-    id: str
-    created: int
-    model: str
     choices: list[ChunkChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
-    system_fingerprint: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
@@ -138,15 +139,11 @@ class TextChoice(Struct):
     logprobs: TextScores | None = None
 
 
-class Completion(Struct, kw_only=True):
+class Completion(Generated, kw_only=True):
     """Answer of POST /v1/completions, and one event of it streamed."""
 
-    id: str
-    created: int
-    model: str
     choices: list[TextChoice]
     usage: CompletionUsage | UnsetType | None = UNSET
-    system_fingerprint: str
     object: Literal["text_completion"] = "text_completion"
 
 

@@ -337,8 +337,8 @@ def _id(block: Block) -> str:
 
 
 def _scores(tokens: Sequence[ScoredToken]) -> list[objects.TokenScore]:
-    told = likelihood.of_chat(tokens)
-    return told.content if told else []
+    likely = likelihood.of_chat(tokens)
+    return likely.content if likely else []
 
 
 def _at(block: Block, name: str, tokens: Sequence[ScoredToken] = (), /, **facts: Any) -> Event:

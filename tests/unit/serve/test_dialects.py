@@ -133,6 +133,16 @@ def test_each_piece_of_a_streamed_response_has_its_scores_and_the_end_has_all(
         assert [score.token for score in part.logprobs or ()] == tokens
 
 
+def test_a_mark_that_has_a_tokens_letters_is_not_taken_for_it(client: openai.OpenAI) -> None:
+    said = "<think> so </think> k k"
+    response = client.responses.create(model="polly", input=said, top_logprobs=1)
+    message = response.output[-1]
+    assert message.type == "message"
+    (part,) = message.content
+    assert part.type == "output_text"
+    assert [score.token.strip() for score in part.logprobs or ()] == ["k", "k"]
+
+
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
