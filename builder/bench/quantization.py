@@ -116,8 +116,6 @@ def perplexity(native: Path, weights: Path, text: Path, threads: int, log: Path)
 
     Raises CommandFailed.
     """
-    options: list[str | Path] = ["-m", weights, "-f", text, "-c", CHUNK, "--chunks", CHUNKS]
-    run(
-        (native / "llama-perplexity", *options, "-t", str(threads)), log=log
-    )  # it tells its estimate in its log
+    words = ("-m", weights, "-f", text, "-c", CHUNK, "--chunks", CHUNKS, "-t", str(threads))
+    run((native / "llama-perplexity", *words), log=log)
     return estimate(log.read_text(encoding="utf-8"))

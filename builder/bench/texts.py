@@ -5,9 +5,10 @@ What weights are calibrated with are other chapters than those that they are mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,8 @@ def prepare(settings: Settings, folder: Path) -> Passages:
         deb.extract(each.file, folder / "root")
     book = folder / "root" / PLACE
     passages = Passages(folder / "calibration.txt", folder / "chinese.txt", folder / "english.txt")
-    _write(passages.calibration, _alternating([_prose(book, each) for each in CALIBRATION]))
+    in_turn = zip(*(_prose(book, each) for each in CALIBRATION), strict=False)
+    _write(passages.calibration, chain.from_iterable(in_turn))
     _write(passages.chinese, _prose(book, CHINESE))
     _write(passages.english, _prose(book, ENGLISH))
     return passages
@@ -57,24 +59,17 @@ def _prose(book: Path, pattern: str) -> list[str]:
     return [line for page in pages for line in paragraphs(page)]
 
 
-def _alternating(books: Sequence[list[str]]) -> Iterator[str]:
-    for lines in zip(*books, strict=False):
-        yield from lines
-
-
 def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@dataclass
 class _Page(HTMLParser):
     """Collects the text of every <p>."""
 
-    paragraphs: list[str] = field(default_factory=list)
-    inside: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.paragraphs: list[str] = []
+        self.inside = False
 
     def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - HTMLParser's
         if tag == "p":

@@ -22,7 +22,6 @@ LOCKLESS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # the disk is, or this user's share of it
 # Why a file cannot be replaced, and perhaps still be written: it is mounted by itself, its folder
 # is another user's or read-only, or its name leaves no room for that of a scratch file.
-W, X = 2, 1  # the bits of a mode for others; those of the group and the owner are above
 IRREPLACEABLE: Final = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
@@ -56,7 +55,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def _may_write(path: Path) -> bool:
     """Tell whether modes alone let this user write a file, or make it; root's rights left out."""
-    there, rights = (path, W) if path.exists() else (path.parent, W | X)
+    there, rights = path, stat.S_IWOTH
+    if not path.exists():
+        there, rights = path.parent, stat.S_IWOTH | stat.S_IXOTH
     try:
         status = there.stat()
     except OSError:

@@ -192,7 +192,7 @@ def test_the_engine_keeps_the_promises_of_every_engine(stack: Path, itrex_models
 
 def test_the_program_answers_with_it(stack: Path, itrex_models: Path) -> None:
     done = subprocess.run(
-        [stack / "bin/python", "-m", "entrypoint", "chat", "--model", SMALL, *STEADY],
+        [stack / "bin/python", "-m", "entrypoint", "chat", "--model", CHINESE, *STEADY],
         input="What is the capital of France?\n",
         env={**os.environ, "PYTHONPATH": str(ROOT), "LLMDEPLOY_MODELS": str(itrex_models)},
         capture_output=True,
@@ -201,6 +201,5 @@ def test_the_program_answers_with_it(stack: Path, itrex_models: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    # 135 million numbers in four bits may answer anything, another kind of CPU anything else.
-    assert re.search(r"[a-z]{3}", done.stdout)
+    assert "Paris" in done.stdout
     assert "arn" not in done.stderr, "a warning"
