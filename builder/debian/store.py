@@ -42,7 +42,7 @@ def debs(settings: Settings, group: str) -> list[Deb]:
         if missing:
             size = sum(each.size for each in missing) / 1e6
             report.say(
-                _("fetching {count} Debian packages, {size:.0f} MB").format(
+                _("fetching Debian packages: {count} ({size:.1f} MB)").format(
                     count=len(missing), size=size
                 )
             )
