@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any, Final
 
-from builder import up
 from builder.bench import engines, figures, peers, quantization, texts
 from builder.bench.figures import Promise
 from builder.bench.texts import Passages
@@ -22,7 +21,7 @@ from builder.settings import Settings
 from builder.stage import disk, report, scratch
 from builder.stage.run import run
 from builder.variants import DEFAULT
-from entrypoint.common import gguf
+from entrypoint.common import gguf, machine
 from entrypoint.common.language import _
 
 ROUNDS: Final = 3
@@ -119,8 +118,7 @@ def run_all(settings: Settings, name: str = "") -> None:
     intent = known.find(name or known.default)
     raw = settings.dist_dir / "models" / "raw" / intent.name
     quantize.fetched(raw, intent)
-    program = up.on_host(settings)
-    facts = json.loads(run([*program.argv, "doctor", "--json"], env=program.env))
+    facts = _machine()
     place = settings.cache_dir / "bench" / ".weights"
     with disk.guard(place), scratch.folder(place) as folder:
         source = ggufs.source(settings, Order(intent, "", raw, folder, folder))
@@ -135,6 +133,15 @@ def run_all(settings: Settings, name: str = "") -> None:
         weighed = dict(_weigh_all(scale, source))
     print(page(facts, intent.display_name, weighed))
     figures.require(promises(weighed))
+
+
+def _machine() -> dict[str, Any]:
+    """Return what stands above the table; the native llama.cpp is compiled for this very CPU."""
+    return {
+        "cpu": {"model": machine.cpu().model, "kernels": _("this CPU")},
+        "threads": {"count": machine.threads()},
+        "memory": {"total": machine.memory().total},
+    }
 
 
 def fitting(width: int) -> list[Recipe]:
