@@ -317,7 +317,11 @@ def bench(_: Context, serve: bool = False, itrex: bool = False, fresh: bool = Fa
 
 @stage(
     positional=("model",),
-    help={"model": _("a fetched model (default: the catalogue's)")},
+    help={
+        "model": _(
+            "a fetched model (default: the catalogue's); of 0.5B about 30 minutes on 2 cores"
+        )
+    },
 )
 def quality(_: Context, model: str = "") -> None:
     """Measure what each type of weights gives for its size: perplexity and speed."""

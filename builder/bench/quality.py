@@ -22,6 +22,7 @@ from builder.stage import disk, report, scratch
 from builder.stage.run import run
 from builder.variants import DEFAULT
 from entrypoint.common import gguf, machine
+from entrypoint.common.errors import CommandFailed
 from entrypoint.common.language import _
 
 ROUNDS: Final = 3
@@ -111,8 +112,8 @@ class Scale:
 def run_all(settings: Settings, name: str = "") -> None:
     """Print size, perplexity and speed of a fetched model (default: the catalogue's) by type.
 
-    Raises UnknownModel, StageMissing if it has not been fetched, DiskFull, CommandFailed, and what
-    making the peers and fetching the texts raise.
+    Raises UnknownModel, StageMissing if it has not been fetched, DiskFull, CommandFailed also if no
+    type is good enough, and what making the peers and fetching the texts raise.
     """
     known = intents.load()
     intent = known.find(name or known.default)
@@ -132,7 +133,7 @@ def run_all(settings: Settings, name: str = "") -> None:
             )
         weighed = dict(_weigh_all(scale, source))
     print(page(facts, intent.display_name, weighed))
-    figures.require(promises(weighed))
+    require(promises(weighed))
 
 
 def _machine() -> dict[str, Any]:
@@ -204,6 +205,15 @@ def promises(weighed: Mapping[str, Weighed]) -> list[Promise]:
     return [
         Promise(title.format(pace=PACE), min(each.loss(source) for each in fast), high=LOSS),
     ]
+
+
+def require(promises: Sequence[Promise]) -> None:
+    """Raise CommandFailed if a promise is not held."""
+    if not all(each.held for each in promises):
+        raise CommandFailed(
+            _("No type of weights is as fast as Q4_0 and loses so little."),
+            next=_("Choose what counts more: ./llmdeploy quantize MODEL --type NAME"),
+        )
 
 
 def page(facts: Mapping[str, Any], name: str, weighed: Mapping[str, Weighed]) -> str:
